@@ -1,0 +1,1 @@
+"""Concierge: a serverless AI-assistant backend on Firebase."""
