@@ -1,0 +1,68 @@
+"""The token writer: batches the pieces of an answer by time and writes them as numbered chunks.
+
+There is at most one write in flight, and the caller spaces them (the first piece goes out at once). A write that fails
+keeps its pieces for the next one, so that chunks stay gapless and in order.
+"""
+
+import time
+from typing import Any
+
+from firebase_admin import exceptions as firebase_exceptions
+
+from concierge.assistant.repository import Responses
+from concierge.kit.logging import log
+from concierge.kit.retry import Backoff
+
+
+class TokenWriter:
+    """The live text of one response."""
+
+    def __init__(self, responses: Responses, uid: str, request_id: str) -> None:
+        self._responses, self._uid, self._request_id = responses, uid, request_id
+        self._pending: list[str] = []
+        self._pieces: list[str] = []
+        self._header: dict[str, Any] = {}
+        self.chunks = 0
+
+    @property
+    def text(self) -> str:
+        """Everything that was generated."""
+        return "".join(self._pieces)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces came; each holds at least one token."""
+        return len(self._pieces)
+
+    def announce(self, **fields: Any) -> None:
+        """Fields that go with the next write, as status and model."""
+        self._header.update(fields)
+
+    def add(self, piece: str) -> None:
+        self._pending.append(piece)
+        self._pieces.append(piece)
+
+    def flush(self) -> bool:
+        """Writes what waits, as one chunk. False if the database did not take it: it is tried again next time."""
+        if not self._pending and not self._header:
+            return True
+        fields = dict(self._header)
+        if self._pending:
+            fields[f"chunks/{self.chunks}"] = "".join(self._pending)
+        try:
+            self._responses.write(self._uid, self._request_id, fields)
+        except firebase_exceptions.FirebaseError as error:
+            log("WARNING", "chunk.not_written", uid=self._uid, requestId=self._request_id, error=error)
+            return False
+        self.chunks += bool(self._pending)
+        self._pending.clear()
+        self._header.clear()
+        return True
+
+    def flush_rest(self, backoff: Backoff) -> bool:
+        """Writes the last pieces, patiently. False if the database took them at no attempt."""
+        for wait_seconds in backoff.waits():
+            if self.flush():
+                return True
+            time.sleep(wait_seconds)
+        return self.flush()

@@ -1,0 +1,136 @@
+"""Settings: read once from the environment, checked, frozen. .env.example explains each.
+
+Secrets (`*_KEY`) are declared in main.py as parameters of the deploy, which binds them to the functions' environment.
+"""
+
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from concierge.errors import Configuration
+from concierge.kit.keys import decode_key
+from concierge.kit.microcredits import from_credits
+
+Credits = Annotated[Decimal, Field(ge=0, max_digits=16, decimal_places=6)]
+
+
+class Settings(BaseSettings):
+    """All settings of the functions. Field names are the variables' names in lower case; units come last."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    google_cloud_project: str = Field(min_length=1, default="demo-concierge")
+    database_url: str = ""
+    firebase_database_emulator_host: str = ""
+
+    ai_platform_api_key: SecretStr = SecretStr("")
+    ai_platform_base_url: str = ""
+    ai_platform_chat_model: str = ""
+    model_catalogue_file: Path | None = None
+    provider_connect_timeout_seconds: float = Field(default=5, gt=0, le=60)
+    provider_silence_timeout_seconds: float = Field(default=30, gt=0, le=300)
+    provider_attempts: int = Field(default=3, ge=1, le=10)
+
+    ledger_id: str = ""
+    ledger_signing_key: SecretStr = SecretStr("")
+    ledger_public_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    reservation_expiry_minutes: float = Field(default=10, gt=0, le=1440)
+    max_reservation_amount: Credits = Decimal(500)
+    welcome_bonus_amount: Credits = Decimal(1000)
+
+    request_deadline_seconds: float = Field(default=120, gt=0, le=500)
+    request_lease_seconds: float = Field(default=60, gt=0, le=600)
+    lost_request_seconds: float = Field(default=20, ge=0, le=600)
+    max_output_tokens: int = Field(default=1024, ge=1, le=200_000)
+    min_output_tokens: int = Field(default=64, ge=1, le=1024)
+    stream_flush_milliseconds: int = Field(default=100, ge=20, le=1000)
+    chunk_retention_seconds: float = Field(default=600, ge=0, le=86_400)
+
+    @field_validator("ledger_public_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("ledger_public_keys")
+    @classmethod
+    def _public_keys_are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            decode_key(key)
+        return value
+
+    @field_validator("ledger_signing_key")
+    @classmethod
+    def _signing_key_is_a_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            decode_key(value.get_secret_value())
+        return value
+
+    @field_validator("ai_platform_base_url")
+    @classmethod
+    def _base_url_is_http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("model_catalogue_file", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Self:
+        if self.min_output_tokens > self.max_output_tokens:
+            raise ValueError("MIN_OUTPUT_TOKENS must not exceed MAX_OUTPUT_TOKENS")
+        return self
+
+    @property
+    def welcome_bonus_microcredits(self) -> int:
+        return from_credits(self.welcome_bonus_amount)
+
+    @property
+    def max_reservation_microcredits(self) -> int:
+        return from_credits(self.max_reservation_amount)
+
+    @property
+    def ledger_name(self) -> str:
+        """What entries call their ledger: the project, unless set."""
+        return self.ledger_id or self.google_cloud_project
+
+    @property
+    def realtime_database_url(self) -> str:
+        return self.database_url or f"https://{self.google_cloud_project}-default-rtdb.firebaseio.com"
+
+    def require_provider(self) -> None:
+        """Raises Configuration, naming the variable, unless a model provider is configured."""
+        if not self.ai_platform_base_url:
+            raise Configuration("AI_PLATFORM_BASE_URL", "the base URL of an OpenAI-compatible server is missing")
+        if not self.ai_platform_api_key.get_secret_value():
+            raise Configuration("AI_PLATFORM_API_KEY", "the provider's API key is missing")
+
+    def require_signing_key(self) -> str:
+        """The ledger's signing key. Raises Configuration if it is not set."""
+        if not self.ledger_signing_key.get_secret_value():
+            raise Configuration("LEDGER_SIGNING_KEY", "the ledger's signing key (32 bytes in base64) is missing")
+        return self.ledger_signing_key.get_secret_value()
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Raises Configuration naming the first variable that is wrong."""
+    return load_settings()
+
+
+def load_settings() -> Settings:
+    """Reads the environment afresh."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        variable = "_".join(str(part) for part in first["loc"][:1]).upper() or "settings"
+        raise Configuration(variable, first["msg"]) from None

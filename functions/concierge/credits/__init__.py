@@ -1,0 +1,1 @@
+"""Credits as people see them: the welcome bonus and the balance mirror."""

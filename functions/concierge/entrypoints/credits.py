@@ -1,0 +1,20 @@
+"""The welcome bonus and the balance mirror."""
+
+from typing import Any
+
+from concierge import wiring
+from concierge.kit.logging import log
+from concierge.ledger.repository import head_from_document
+
+
+def welcome(uid: str) -> None:
+    posting = wiring.bonus().open_account(uid)
+    if posting is not None:
+        log("INFO", "bonus.granted", uid=uid, replayed=posting.replayed)
+
+
+def mirror_account(uid: str, after: Any) -> None:
+    """`after` is a DocumentSnapshot, None or without data for a deleted account."""
+    document = after.to_dict() if after is not None else None
+    if document is not None:
+        wiring.mirror().apply(uid, head_from_document(document))

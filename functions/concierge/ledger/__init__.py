@@ -1,0 +1,9 @@
+"""The credit ledger: one append-only, hash-chained and signed list of entries for each account.
+
+transfers     the rules, pure: a head and a transfer give the next head, or a refusal
+entries       canonical bytes, hash and chain of one entry, pure
+signatures    Ed25519 keys with ids, rotation
+verification  replays a chain and names what is wrong with it, pure
+repository    the Firestore documents
+service       the operations, each one transaction
+"""

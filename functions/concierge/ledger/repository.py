@@ -1,0 +1,189 @@
+"""The ledger's Firestore documents.
+
+accounts/{uid}                     {seq, headHash, posted, held, debt, frozen, epoch}
+accounts/{uid}/entries/{seq:012d}  {content, hash, keyId, signature}
+accounts/{uid}/ops/{opId}          {requestHash, seq, hash, amount}
+accounts/{uid}/holds/{holdId}      the hold, which is also the op record of its placing and of its resolution
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from google.cloud import firestore
+
+from concierge import paths
+from concierge.ledger.entries import StoredEntry
+from concierge.ledger.transfers import Head, Refusal
+
+HoldState = Literal["held", "captured", "released", "expired", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One hold and what became of it. Amounts in microcredits.
+
+    `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `entry_seq` and
+    `entry_hash` are those of the last entry made for it: its own, then its resolution's; a refused hold has none.
+    """
+
+    hold_id: str
+    uid: str
+    state: HoldState
+    request_hash: str
+    run_id: str
+    amount: int
+    expires_at: datetime
+    captured: int = 0
+    entry_seq: int = 0
+    entry_hash: str = ""
+    resolved_by: str | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The record of one idempotent credit: what was asked for, and the entry that came of it."""
+
+    request_hash: str
+    seq: int
+    hash: str
+    amount: int
+
+
+class LedgerRepository:
+    """Reads and writes of the ledger's documents; inside a transaction where one is given."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self.client = client
+
+    def account_reference(self, uid: str) -> Any:
+        return self.client.collection(paths.ACCOUNTS).document(uid)
+
+    def operation_reference(self, uid: str, op_id: str) -> Any:
+        return self.account_reference(uid).collection(paths.OPS).document(op_id)
+
+    def hold_reference(self, uid: str, hold_id: str) -> Any:
+        return self.account_reference(uid).collection(paths.HOLDS).document(hold_id)
+
+    def entry_reference(self, uid: str, seq: int) -> Any:
+        return self.account_reference(uid).collection(paths.ENTRIES).document(f"{seq:012d}")
+
+    def read_pair(self, transaction: Any, uid: str, other: Any) -> tuple[Head | None, dict[str, Any] | None]:
+        """The head of an account and one other document, in a single round trip."""
+        account = self.account_reference(uid)
+        found = {
+            snapshot.reference.path: snapshot.to_dict()
+            for snapshot in self.client.get_all([account, other], transaction=transaction)
+            if snapshot.exists
+        }
+        head = found.get(account.path)
+        return (head_from_document(head) if head is not None else None), found.get(other.path)
+
+    def head(self, uid: str) -> Head | None:
+        snapshot = self.account_reference(uid).get()
+        return head_from_document(snapshot.to_dict()) if snapshot.exists else None
+
+    def hold(self, uid: str, hold_id: str) -> Hold | None:
+        snapshot = self.hold_reference(uid, hold_id).get()
+        return hold_from_document(uid, hold_id, snapshot.to_dict()) if snapshot.exists else None
+
+    def operation(self, uid: str, op_id: str) -> Operation | None:
+        snapshot = self.operation_reference(uid, op_id).get()
+        return operation_from_document(snapshot.to_dict()) if snapshot.exists else None
+
+    def append(self, transaction: Any, uid: str, head: Head, entry: StoredEntry) -> None:
+        """Creates the entry, which fails if its number is taken, and moves the head."""
+        transaction.create(
+            self.entry_reference(uid, head.seq),
+            {"content": entry.content, "hash": entry.hash, "keyId": entry.key_id, "signature": entry.signature},
+        )
+        transaction.set(self.account_reference(uid), head_to_document(head))
+
+    def entries(self, uid: str, after_seq: int = 0, limit: int | None = None) -> Iterator[StoredEntry]:
+        """Entries in the order of their numbers, from the one after `after_seq`."""
+        query = self.account_reference(uid).collection(paths.ENTRIES).order_by("__name__")
+        if after_seq:
+            query = query.start_after({"__name__": self.entry_reference(uid, after_seq)})
+        if limit is not None:
+            query = query.limit(limit)
+        for snapshot in query.stream():
+            yield entry_from_document(snapshot.to_dict())
+
+    def entry(self, uid: str, seq: int) -> StoredEntry | None:
+        snapshot = self.entry_reference(uid, seq).get()
+        return entry_from_document(snapshot.to_dict()) if snapshot.exists else None
+
+    def expired_holds(self, now: datetime, limit: int) -> list[Hold]:
+        """Open holds of all accounts whose time is up, oldest first; needs the index on (state, expiresAt)."""
+        query = (
+            self.client.collection_group(paths.HOLDS)
+            .where(filter=firestore.FieldFilter("state", "==", "held"))
+            .where(filter=firestore.FieldFilter("expiresAt", "<=", now))
+            .order_by("expiresAt")
+            .limit(limit)
+        )
+        return [
+            hold_from_document(snapshot.reference.parent.parent.id, snapshot.id, snapshot.to_dict())
+            for snapshot in query.stream()
+        ]
+
+
+def head_to_document(head: Head) -> dict[str, Any]:
+    document = asdict(head)
+    document["headHash"] = document.pop("hash")
+    return document
+
+
+def head_from_document(document: dict[str, Any]) -> Head:
+    return Head(
+        seq=document["seq"],
+        hash=document["headHash"],
+        posted=document["posted"],
+        held=document["held"],
+        debt=document["debt"],
+        frozen=document["frozen"],
+        epoch=document["epoch"],
+    )
+
+
+def entry_from_document(document: dict[str, Any]) -> StoredEntry:
+    return StoredEntry(document["content"], document["hash"], document["keyId"], document["signature"])
+
+
+def operation_from_document(document: dict[str, Any]) -> Operation:
+    return Operation(document["requestHash"], document["seq"], document["hash"], document["amount"])
+
+
+def hold_to_document(hold: Hold) -> dict[str, Any]:
+    return {
+        "state": hold.state,
+        "requestHash": hold.request_hash,
+        "runId": hold.run_id,
+        "amount": hold.amount,
+        "expiresAt": hold.expires_at,
+        "captured": hold.captured,
+        "entrySeq": hold.entry_seq,
+        "entryHash": hold.entry_hash,
+        "resolvedBy": hold.resolved_by,
+        "refusal": asdict(hold.refusal) if hold.refusal is not None else None,
+    }
+
+
+def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold:
+    refusal = document["refusal"]
+    return Hold(
+        hold_id=hold_id,
+        uid=uid,
+        state=document["state"],
+        request_hash=document["requestHash"],
+        run_id=document["runId"],
+        amount=document["amount"],
+        expires_at=document["expiresAt"],
+        captured=document["captured"],
+        entry_seq=document["entrySeq"],
+        entry_hash=document["entryHash"],
+        resolved_by=document["resolvedBy"],
+        refusal=Refusal(**refusal) if refusal is not None else None,
+    )

@@ -1,0 +1,132 @@
+"""Any server with the OpenAI protocol (Nebius, OpenAI, Ollama, the offline model server), through the `openai` package.
+
+The only file that knows `openai`. Retries are the caller's: the package's own are switched off, because a retry has to
+respect the request's deadline and its cancellation.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx2
+import openai
+
+# What a provider's nonsense turns into while it is read: the package builds its objects without checking types.
+_NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError)
+
+
+class ProviderFault(Exception):
+    """The provider failed. `retryable` says whether the same call may work later; details are for the log only."""
+
+    def __init__(self, detail: str, *, retryable: bool) -> None:
+        super().__init__(detail)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the provider counted, in tokens; both whole and not negative."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """One call. `messages` are `{role, content}`; `max_tokens` bounds the output, as the hold does."""
+
+    model: str
+    messages: tuple[dict[str, str], ...]
+    max_tokens: int
+    temperature: float | None = None
+
+
+class ChatStream:
+    """The answer while it arrives. Iterate once; `usage` is set after the end if the provider sent a sound one."""
+
+    def __init__(self, stream: "openai.Stream[Any]") -> None:
+        self._stream = stream
+        self._aborted = threading.Event()
+        self.usage: Usage | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text, none empty. Raises ProviderFault; ends quietly after abort()."""
+        finished = False
+        try:
+            for chunk in self._stream:
+                if self._aborted.is_set():
+                    return
+                if chunk.usage is not None:
+                    self.usage = _sound_usage(chunk.usage)
+                    finished = True
+                for choice in chunk.choices or ():
+                    finished = finished or choice.finish_reason is not None
+                    if choice.delta is not None and choice.delta.content:
+                        finished = True
+                        yield str(choice.delta.content)
+        except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, *_NONSENSE) as error:
+            if self._aborted.is_set():
+                return
+            raise _fault(error) from error
+        finally:
+            self._stream.close()
+        if not finished and not self._aborted.is_set():
+            raise ProviderFault("the provider's stream held no answer", retryable=True)
+
+    def abort(self) -> None:
+        """Ends the stream from another thread, even one that is blocked in a read."""
+        self._aborted.set()
+        network = self._stream.response.extensions.get("network_stream")
+        connection = network.get_extra_info("socket") if network is not None else None
+        if connection is not None:
+            # Closing would not wake the reader; a shutdown does. It fails if the provider has hung up already.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class OpenAICompatibleProvider:
+    """One server. Safe to share between threads."""
+
+    def __init__(
+        self, *, base_url: str, api_key: str, connect_timeout_seconds: float, silence_timeout_seconds: float
+    ) -> None:
+        timeout = httpx2.Timeout(silence_timeout_seconds, connect=connect_timeout_seconds)
+        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout)
+
+    def stream_chat(self, call: ChatCall) -> ChatStream:
+        """Starts an answer. Raises ProviderFault."""
+        try:
+            stream = self._client.chat.completions.create(
+                model=call.model,
+                messages=cast(Any, call.messages),  # our dicts are its TypedDicts
+                max_tokens=call.max_tokens,
+                stream=True,
+                stream_options={"include_usage": True},
+                temperature=openai.omit if call.temperature is None else call.temperature,
+            )
+        except (openai.OpenAIError, httpx2.HTTPError, OSError, *_NONSENSE) as error:
+            raise _fault(error) from error
+        return ChatStream(stream)
+
+    def model_ids(self) -> list[str]:
+        """What the server says it offers. Raises ProviderFault."""
+        try:
+            return [model.id for model in self._client.models.list()]
+        except (openai.OpenAIError, httpx2.HTTPError, OSError, *_NONSENSE) as error:
+            raise _fault(error) from error
+
+
+def _fault(error: Exception) -> ProviderFault:
+    permanent = isinstance(error, openai.APIStatusError) and error.status_code in (400, 401, 403, 404, 413, 422)
+    return ProviderFault(f"{type(error).__name__}: {error}"[:500], retryable=not permanent)
+
+
+def _sound_usage(reported: Any) -> Usage | None:
+    """The provider's count if it consists of whole numbers, none negative; no bill is based on anything else."""
+    counts = (reported.prompt_tokens, reported.completion_tokens)
+    if any(type(count) is not int or count < 0 for count in counts):
+        return None
+    return Usage(*counts)

@@ -1,0 +1,51 @@
+"""Every Realtime Database path and Firestore collection. Nothing else spells them out.
+
+RTDB is what clients see (camelCase); Firestore is where money is decided. See docs/ARCHITECTURE.md for the contract.
+"""
+
+# Realtime Database: written by clients.
+REQUESTS = "requests"
+CANCELLATIONS = "cancellations"
+DEVICES = "devices"
+# Realtime Database: read by clients.
+RESPONSES = "responses"
+BALANCES = "balances"
+# Realtime Database: server only. Keys are `{uid}~{requestId}`: no request id holds a `~`.
+CHUNK_CLEANUP = "housekeeping/chunks"
+SETTLEMENTS = "housekeeping/settlements"
+
+# Firestore.
+ACCOUNTS = "accounts"
+ENTRIES = "entries"
+OPS = "ops"
+HOLDS = "holds"
+
+
+def request(uid: str, request_id: str) -> str:
+    return f"{REQUESTS}/{uid}/{request_id}"
+
+
+def cancellation(uid: str, request_id: str) -> str:
+    return f"{CANCELLATIONS}/{uid}/{request_id}"
+
+
+def response(uid: str, request_id: str) -> str:
+    return f"{RESPONSES}/{uid}/{request_id}"
+
+
+def balance(uid: str) -> str:
+    return f"{BALANCES}/{uid}"
+
+
+def chunk_cleanup(uid: str, request_id: str) -> str:
+    return f"{CHUNK_CLEANUP}/{uid}~{request_id}"
+
+
+def settlement(uid: str, request_id: str) -> str:
+    return f"{SETTLEMENTS}/{uid}~{request_id}"
+
+
+def split_server_key(key: str) -> tuple[str, str]:
+    """`{uid}~{requestId}` -> (uid, request id)."""
+    uid, _, request_id = key.rpartition("~")
+    return uid, request_id

@@ -1,0 +1,61 @@
+"""Every Cloud Function of Concierge: a decorator, one lazy import, one call.
+
+Each function loads this file, so it imports nothing but the triggers themselves. Handlers are synchronous: the Python
+runtime never awaits an `async def` one.
+"""
+
+from firebase_functions import db_fn, firestore_fn, https_fn, options, params, scheduler_fn
+
+REGION = "us-central1"
+LEDGER_SIGNING_KEY = params.SecretParam("LEDGER_SIGNING_KEY")
+AI_PLATFORM_API_KEY = params.SecretParam("AI_PLATFORM_API_KEY")
+
+options.set_global_options(region=REGION, memory=options.MemoryOption.MB_512)
+
+
+@db_fn.on_value_created(
+    reference="/requests/{uid}/{requestId}",
+    timeout_sec=540,
+    concurrency=40,
+    cpu=1,
+    secrets=[LEDGER_SIGNING_KEY, AI_PLATFORM_API_KEY],
+)
+def request_created(event: db_fn.Event[object]) -> None:
+    """A client asks for something."""
+    from concierge.entrypoints.assistant import serve_request
+
+    serve_request(event.params["uid"], event.params["requestId"], event.data)
+
+
+@db_fn.on_value_created(reference="/devices/{uid}/{deviceId}", secrets=[LEDGER_SIGNING_KEY])
+def device_created(event: db_fn.Event[object]) -> None:
+    """A client of a person appears for the first time: the account opens with the welcome bonus."""
+    from concierge.entrypoints.credits import welcome
+
+    welcome(event.params["uid"])
+
+
+@firestore_fn.on_document_written(document="accounts/{uid}")
+def account_written(event: firestore_fn.Event[firestore_fn.Change[firestore_fn.DocumentSnapshot | None]]) -> None:
+    """The ledger moved: the mirror follows."""
+    from concierge.entrypoints.credits import mirror_account
+
+    mirror_account(event.params["uid"], event.data.after)
+
+
+@scheduler_fn.on_schedule(
+    schedule="every 1 minutes", timeout_sec=540, secrets=[LEDGER_SIGNING_KEY, AI_PLATFORM_API_KEY]
+)
+def sweep(event: scheduler_fn.ScheduledEvent) -> None:
+    """Ends what was left behind."""
+    from concierge.entrypoints import assistant
+
+    assistant.sweep()
+
+
+@https_fn.on_request(secrets=[LEDGER_SIGNING_KEY])
+def api(request: https_fn.Request) -> https_fn.Response:
+    """Everything under /api."""
+    from concierge.entrypoints import http
+
+    return http.answer(request)
