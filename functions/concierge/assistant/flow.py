@@ -161,7 +161,8 @@ def _serve(
         settlement.cancel(deps, uid, request_id)
         return
     flush_seconds = deps.settings.stream_flush_milliseconds / 1000
-    writer = TokenWriter(deps.responses, uid, request_id)
+    heartbeat_seconds = deps.settings.request_lease_seconds / 4
+    writer = TokenWriter(deps.responses, uid, request_id, heartbeat_seconds=heartbeat_seconds)
     writer.announce(status="accepted", route=decision.route)
     output_tokens_max = decision.output_tokens_within(hold.amount)
     generation = generate(
@@ -174,9 +175,9 @@ def _serve(
         flush_seconds=flush_seconds,
         output_tokens_max=output_tokens_max,
     )
-    fault_point("generation.after")
     if not writer.flush_rest(_DATABASE_BACKOFF):
         log("ERROR", "chunks.not_written", uid=uid, requestId=request_id)
+    fault_point("generation.after")
     settlement.settle(deps, uid, request_id, decision, hold, generation, has_chunks=writer.chunks > 0)
 
 

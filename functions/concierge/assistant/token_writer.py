@@ -1,7 +1,8 @@
 """The token writer: batches the pieces of an answer by time and writes them as numbered chunks.
 
 There is at most one write in flight, and the caller spaces them (the first piece goes out at once). A write that fails
-keeps its pieces for the next one, so that chunks stay gapless and in order.
+keeps its pieces for the next one, so that chunks stay gapless and in order. While the provider is silent, heartbeats
+tell the sweeper that the run is alive.
 """
 
 import time
@@ -17,8 +18,10 @@ from concierge.kit.retry import Backoff
 class TokenWriter:
     """The live text of one response."""
 
-    def __init__(self, responses: Responses, uid: str, request_id: str) -> None:
+    def __init__(self, responses: Responses, uid: str, request_id: str, *, heartbeat_seconds: float) -> None:
         self._responses, self._uid, self._request_id = responses, uid, request_id
+        self._heartbeat_seconds = heartbeat_seconds
+        self._written_at = float("-inf")
         self._pending: list[str] = []
         self._pieces: list[str] = []
         self._header: dict[str, Any] = {}
@@ -43,8 +46,12 @@ class TokenWriter:
         self._pieces.append(piece)
 
     def flush(self) -> bool:
-        """Writes what waits, as one chunk. False if the database did not take it: it is tried again next time."""
-        if not self._pending and not self._header:
+        """Writes what waits, as one chunk; with nothing to write, a heartbeat when one is due.
+
+        False if the database did not take it: it is tried again next time.
+        """
+        now = time.monotonic()
+        if not self._pending and not self._header and now - self._written_at < self._heartbeat_seconds:
             return True
         fields = dict(self._header)
         if self._pending:
@@ -54,6 +61,7 @@ class TokenWriter:
         except firebase_exceptions.FirebaseError as error:
             log("WARNING", "chunk.not_written", uid=self._uid, requestId=self._request_id, error=error)
             return False
+        self._written_at = now
         self.chunks += bool(self._pending)
         self._pending.clear()
         self._header.clear()

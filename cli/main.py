@@ -1,0 +1,112 @@
+"""`concierge`: for developers (demo, dev, emulators) and operators (doctor, ledger)."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the command line and runs one command; the process' exit code."""
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    load_dotenv(Path.cwd() / ".env", override=False)
+    try:
+        code: int = parsed.run(parsed)
+    except KeyboardInterrupt:
+        code = 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="concierge", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="one paid answer, end to end, on the embedded Firebase")
+    demo.add_argument("--json", action="store_true", help="print one JSON object and nothing else on standard output")
+    demo.add_argument("--text", help="what to ask")
+    demo.set_defaults(run=_demo)
+
+    dev = commands.add_parser("dev", help="the whole stack on the official ports, until interrupted")
+    dev.add_argument("--data", type=Path, metavar="DIR", help="keep the state there across restarts")
+    dev.set_defaults(run=_dev)
+
+    emulators = commands.add_parser("emulators", help="run something against the embedded Firebase")
+    emulators_commands = emulators.add_subparsers(required=True, metavar="COMMAND")
+    execute = emulators_commands.add_parser("exec", help="run CMD with the emulators' environment variables set")
+    execute.add_argument("--data", type=Path, metavar="DIR", help="keep the state there across restarts")
+    execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD")
+    execute.set_defaults(run=_execute)
+
+    doctor = commands.add_parser("doctor", help="check the settings, the provider and the databases")
+    doctor.set_defaults(run=_doctor)
+
+    ledger = commands.add_parser("ledger", help="for operators: check the ledger")
+    ledger_commands = ledger.add_subparsers(required=True, metavar="COMMAND")
+    verify = ledger_commands.add_parser("verify", help="replay one account and name what is wrong with it")
+    verify.add_argument("uid")
+    verify.set_defaults(run=_ledger_verify)
+    return parser
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    from cli import demo
+    from cli.client import ClientError
+    from cli.stack import StackError
+
+    try:
+        return demo.run(as_json=parsed.json, question=parsed.text or demo.QUESTION)
+    except (ClientError, StackError) as error:
+        print(f"The demo failed: {error}", file=sys.stderr)
+        return 1
+
+
+def _dev(parsed: argparse.Namespace) -> int:
+    """Replaces this process, so that signals reach the stack directly."""
+    arguments = ["--official-ports", "--schedules"]
+    if parsed.data is not None:
+        arguments += ["--data", str(parsed.data)]
+    source = str(Path(__file__).resolve().parent.parent / "functions")
+    os.execv(  # noqa: S606  # no shell is the point
+        sys.executable, [sys.executable, "-m", "emulator", "--source", source, *arguments]
+    )
+
+
+def _execute(parsed: argparse.Namespace) -> int:
+    from cli.stack import Stack, StackError
+
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    if not command:
+        print("concierge emulators exec: a command is missing after --", file=sys.stderr)
+        return 2
+    arguments = ("--data", str(parsed.data)) if parsed.data is not None else ()
+    try:
+        with Stack.start(arguments=arguments) as stack:
+            child = subprocess.Popen(command, env={**os.environ, **stack.environment})
+            # An interrupt reaches the child as well; it decides, and the stack ends after it.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return child.wait()
+    except (StackError, OSError) as error:
+        print(f"concierge emulators exec: {error}", file=sys.stderr)
+        return 1
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from cli import doctor
+
+    return doctor.run()
+
+
+def _ledger_verify(parsed: argparse.Namespace) -> int:
+    from cli import operator
+
+    return operator.verify(parsed.uid)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

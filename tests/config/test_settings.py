@@ -1,0 +1,63 @@
+"""Settings: what is wrong is named, and a secret never shows."""
+
+import base64
+
+import pytest
+
+from concierge.config import Settings, load_settings
+from concierge.errors import Configuration
+
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WELCOME_BONUS_AMOUNT", "-1"),
+        ("WELCOME_BONUS_AMOUNT", "0.0000001"),
+        ("RESERVATION_EXPIRY_MINUTES", "0"),
+        ("RESERVATION_EXPIRY_MINUTES", "soon"),
+        ("LEDGER_SIGNING_KEY", "not a key"),
+        ("LEDGER_PUBLIC_KEYS", f"{KEY},c2hvcnQ="),
+        ("AI_PLATFORM_BASE_URL", "ftp://models"),
+        ("STREAM_FLUSH_MILLISECONDS", "5"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Configuration) as caught:
+        load_settings()
+    assert caught.value.variable == variable
+    if variable.endswith("KEY"):
+        assert value not in str(caught.value)
+
+
+def test_a_missing_provider_or_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Configuration, match="AI_PLATFORM_BASE_URL"):
+        load_settings().require_provider()
+    monkeypatch.setenv("AI_PLATFORM_BASE_URL", "http://localhost:1/v1/")
+    with pytest.raises(Configuration, match="AI_PLATFORM_API_KEY"):
+        load_settings().require_provider()
+    with pytest.raises(Configuration, match="LEDGER_SIGNING_KEY"):
+        load_settings().require_signing_key()
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SIGNING_KEY", KEY)
+    monkeypatch.setenv("AI_PLATFORM_API_KEY", "sk-very-secret")
+    shown = repr(load_settings())
+    assert KEY not in shown
+    assert "sk-very-secret" not in shown
+
+
+def test_amounts_are_microcredits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WELCOME_BONUS_AMOUNT", "12.5")
+    assert load_settings().welcome_bonus_microcredits == 12_500_000

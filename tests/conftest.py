@@ -1,0 +1,83 @@
+"""Fixtures for tests that drive the whole backend: one stack and one scripted provider for each test process."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.backend import Backend
+from support.provider import ScriptedProvider
+
+from cli.stack import Stack
+
+SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
+_LIMITS = {"kind": "chat", "context_tokens": 200_000, "output_tokens_max": 4_000}
+CATALOGUE = {
+    "default_chat_model": "scripted",
+    "models": [
+        {**_LIMITS, "id": "scripted", "input_microcredits_per_token": 10, "output_microcredits_per_token": 40},
+        {**_LIMITS, "id": "no-price"},
+        {**_LIMITS, "id": "zero-price", "input_microcredits_per_token": 0, "output_microcredits_per_token": 0},
+        {
+            **_LIMITS,
+            "id": "dear",
+            "input_microcredits_per_token": 1000,
+            "output_microcredits_per_token": 4000,
+            "fallbacks": ["scripted"],
+        },
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider().running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    folder = tmp_path_factory.mktemp("stack")
+    catalogue = folder / "catalogue.json"
+    catalogue.write_text(json.dumps(CATALOGUE))
+    with (
+        (folder / "stack.log").open("w") as log,
+        Stack.start(environment=environment(provider, catalogue), log=log) as stack,
+    ):
+        backend = Backend(stack, SIGNING_KEY)
+        yield backend
+        backend.close()
+
+
+def environment(provider: ScriptedProvider, catalogue: Path) -> dict[str, str]:
+    """The functions' settings in tests: short leases, so that a sweep finds at once what a crash left behind."""
+    return {
+        "AI_PLATFORM_BASE_URL": provider.base_url,
+        "AI_PLATFORM_API_KEY": "test-key",
+        "AI_PLATFORM_CHAT_MODEL": "",
+        "MODEL_CATALOGUE_FILE": str(catalogue),
+        "LEDGER_SIGNING_KEY": SIGNING_KEY,
+        "REQUEST_LEASE_SECONDS": "0.8",
+        "LOST_REQUEST_SECONDS": "0",
+        "CHUNK_RETENTION_SECONDS": "0",
+    }
+
+
+@pytest.fixture
+def backend(shared_backend: Backend) -> Iterator[Backend]:
+    """The stack, without faults of an earlier test and with its functions running."""
+    yield shared_backend
+    shared_backend.clear_faults()
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, Any]:
+    """The golden vectors; `stored` are the entries' Firestore documents."""
+    vectors: dict[str, Any] = json.loads((Path(__file__).parent / "fixtures" / "ledger_v1.json").read_text())
+    vectors["stored"] = [
+        {**entry, "content": entry["content"].encode(), "signature": base64.b64decode(entry["signature"])}
+        for entry in vectors["entries"]
+    ]
+    return vectors

@@ -1,0 +1,97 @@
+"""Lost deliveries, malformed writes, and what the sweeper makes of them."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from support.backend import Backend, eventually
+from support.provider import Behaviour, ScriptedProvider
+
+
+def uid_of(client: Any) -> str:
+    uid: str = client.session.uid
+    return uid
+
+
+@pytest.mark.acceptance("O02")
+def test_a_lost_delivery_is_found_and_run(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("o02", Behaviour())
+    client = backend.welcomed()
+    backend.fault("trigger.request_created", "drop")
+    request_id = backend.ask(client, "o02")
+    backend.idle()
+    assert backend.response(client, request_id) == {}
+    assert provider.calls["o02"] == 0
+    backend.sweep()
+    response = backend.await_status(client, request_id)
+    assert (response["status"], response["text"]) == ("done", "Hello, world.")
+    backend.sweep()
+    assert provider.calls["o02"] == 1
+    backend.audit(client)
+
+
+def test_functions_that_are_down_lose_nothing(backend: Backend) -> None:
+    client = backend.welcomed()
+    backend.kill_functions()
+    request_id = backend.ask(client, "hello")
+    backend.restart_functions()
+    eventually(lambda: backend.sweep() or backend.response(client, request_id).get("status") == "done", "the sweep")
+    assert backend.audit(client).head.posted == 1_000_000_000 - 360
+
+
+def test_a_crash_right_after_the_hold_is_ended_by_the_sweep(backend: Backend, provider: ScriptedProvider) -> None:
+    client = backend.welcomed()
+    backend.restart_functions(CONCIERGE_FAULT="hold.after:exit")
+    request_id = backend.ask(client, "hello")
+    eventually(lambda: backend.functions()["state"] != "running", "the crash")
+    backend.restart_functions()
+    eventually(lambda: backend.sweep() or backend.response(client, request_id).get("status") == "failed", "the sweep")
+    assert backend.response(client, request_id)["error"]["code"] == "INTERRUPTED"
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [True, 5, "text", {"kind": 7}, {"text": {"deep": {"er": 1}}}, {"kind": "chat", "text": "x" * 40_000}],
+    ids=str,
+)
+def test_a_malformed_request_gets_a_typed_error_and_crashes_nothing(backend: Backend, raw: Any) -> None:
+    """Past the rules, where only an administrator or an old client's rules could let it through."""
+    client = backend.welcomed()
+    request_id = uuid4().hex
+    backend.admin(f"requests/{uid_of(client)}/{request_id}").set(raw)
+    response = backend.await_status(client, request_id)
+    assert response["error"]["code"] == "INVALID_ARGUMENT"
+    assert response["error"]["field"]
+    backend.idle()
+    assert all(
+        delivery["status"] == 200 for delivery in backend.deliveries() if delivery["function"] == "request_created"
+    )
+    assert backend.kinds(client) == ["grant"]
+
+
+def test_no_credits_says_how_much_is_missing(backend: Backend) -> None:
+    client = backend.funded(1)
+    response = backend.answer(client, "hello", options={"maxTokens": 10})
+    error = response["error"]
+    assert error["code"] == "INSUFFICIENT_CREDITS"
+    assert error["availableMicrocredits"] == 1
+    richer = backend.funded(1 + error["missingMicrocredits"])
+    assert backend.answer(richer, "hello", options={"maxTokens": 10})["status"] == "done"
+    poorer = backend.funded(error["missingMicrocredits"])
+    assert backend.answer(poorer, "hello", options={"maxTokens": 10})["status"] == "failed"
+
+
+def test_an_expired_hold_of_a_dead_run_is_swept(backend: Backend) -> None:
+    from datetime import timedelta
+
+    client = backend.funded(1_000)
+    short = backend.ledger(hold_lifetime=timedelta(0))
+    short.place_hold(uid_of(client), "left-behind", request_hash="h", run_id="r", amount=400, minimum=400)
+    assert backend.ledger().head(uid_of(client)).held == 400  # type: ignore[union-attr]
+    backend.sweep()
+    backend.idle()
+    assert backend.kinds(client) == ["grant", "hold", "expire"]
+    assert client.read(f"balances/{uid_of(client)}")["held"] == 0
+    backend.audit(client)

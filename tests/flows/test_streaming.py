@@ -1,0 +1,238 @@
+"""Streaming: what the client sees is complete, in order, and ends once."""
+
+import json
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+from support.backend import Backend, eventually
+from support.provider import Behaviour, ScriptedProvider
+
+from cli.client import numbered
+
+WORDS = [f"word{number} " for number in range(40)]
+
+
+def uid_of(client: Any) -> str:
+    uid: str = client.session.uid
+    return uid
+
+
+def cancel(client: Any, request_id: str) -> None:
+    client.put(f"cancellations/{uid_of(client)}/{request_id}", True)
+
+
+def test_chunks_are_numbered_gapless_and_add_up(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("chunks", Behaviour(tokens=WORDS, token_seconds=0.01))
+    client = backend.welcomed()
+    seen: dict[int, str] = {}
+    statuses: list[str] = []
+    request_id = "chunks-1"
+    with client.listen(f"responses/{uid_of(client)}/{request_id}") as listener:
+        backend.ask(client, "chunks", request_id)
+        for response in listener.values(60):
+            if response is None:
+                continue
+            for number, text in numbered(response.get("chunks")).items():
+                assert seen.setdefault(number, text) == text, "a chunk changed"
+            if statuses[-1:] != [response["status"]]:
+                statuses.append(response["status"])
+            if response["status"] == "done":
+                break
+    assert statuses in (["streaming", "done"], ["accepted", "streaming", "done"])
+    assert sorted(seen) == list(range(len(seen)))
+    assert 1 < len(seen) < len(WORDS), "pieces are batched by time"
+    assert "".join(seen[number] for number in sorted(seen)) == response["text"] == "".join(WORDS)
+    backend.sweep()
+    assert "chunks" not in backend.response(client, request_id), "chunks are deleted after the grace period"
+
+
+@pytest.mark.acceptance("S01")
+def test_a_client_that_goes_away_gets_its_answer_all_the_same(backend: Backend, provider: ScriptedProvider) -> None:
+    gate = threading.Event()
+    provider.on("s01", Behaviour(gate=gate, gate_at=1))
+    client = backend.welcomed()
+    with client.listen(f"responses/{uid_of(client)}/s01-1") as listener:
+        backend.ask(client, "s01", "s01-1")
+        while (listener.next(60) or {}).get("status") != "streaming":
+            pass
+    gate.set()
+    response = backend.await_status(client, "s01-1")
+    assert (response["status"], response["text"]) == ("done", "Hello, world.")
+    assert provider.calls["s01"] == 1
+    assert backend.kinds(client) == ["grant", "hold", "capture"]
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S02")
+def test_cancel_mid_stream_keeps_and_charges_what_came(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("s02", Behaviour(tokens=WORDS, gate=threading.Event(), gate_at=20))
+    client = backend.welcomed()
+    request_id = backend.ask(client, "s02")
+    eventually(
+        lambda: "word19 " in "".join(numbered(backend.response(client, request_id).get("chunks")).values()), "20 words"
+    )
+    cancel(client, request_id)
+    response = backend.await_status(client, request_id)
+    assert response["status"] == "cancelled"
+    assert response["text"] == "".join(WORDS[:20])
+    assert response["usage"]["estimated"] is True
+    assert 20 <= response["usage"]["outputTokens"] <= len(response["text"])
+    assert 0 < response["cost"]["chargedMicrocredits"] < response["cost"]["heldMicrocredits"]
+    eventually(lambda: provider.aborted["s02"] == 1, "the abort of the provider's stream")
+    assert backend.kinds(client) == ["grant", "hold", "capture"]
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S03")
+def test_cancel_before_the_first_token_is_free(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("s03-first", Behaviour(gate=threading.Event()))
+    client = backend.welcomed()
+    request_id = backend.ask(client, "s03-first")
+    eventually(lambda: provider.calls["s03-first"] == 1, "the provider's call")
+    cancel(client, request_id)
+    response = backend.await_status(client, request_id)
+    assert (response["status"], response["text"]) == ("cancelled", "")
+    assert response["cost"]["chargedMicrocredits"] == 0
+    eventually(lambda: provider.aborted["s03-first"] == 1, "the abort of the provider's stream")
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S03")
+def test_cancel_before_the_trigger_ran_calls_no_provider(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("s03-early", Behaviour())
+    client = backend.welcomed()
+    backend.fault("trigger.request_created", "delay", delay_ms=300)
+    request_id = backend.ask(client, "s03-early")
+    cancel(client, request_id)
+    response = backend.await_status(client, request_id)
+    assert response["status"] == "cancelled"
+    assert provider.calls["s03-early"] == 0
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    assert backend.admin(f"cancellations/{uid_of(client)}").get() is None
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S04")
+def test_cancel_races_completion(backend: Backend, provider: ScriptedProvider) -> None:
+    """Whichever wins: one resolution, one terminal status that never changes again."""
+    provider.on("s04", Behaviour(tokens=WORDS[:8], token_seconds=0.01))
+    client = backend.welcomed()
+    choice = random.Random(4)
+    outcomes = set()
+    for round_number in range(8):
+        request_id = backend.ask(client, "s04")
+        backend.await_status(client, request_id, "accepted", "streaming", "done", "cancelled")
+        time.sleep(choice.uniform(0, 0.2))
+        if backend.admin(f"requests/{uid_of(client)}/{request_id}").get(shallow=True) is not None:
+            backend.admin(f"cancellations/{uid_of(client)}/{request_id}").set(True)
+        first = backend.await_status(client, request_id)
+        backend.idle()
+        assert backend.response(client, request_id) == first
+        assert backend.kinds(client).count("capture") + backend.kinds(client).count("release") == round_number + 1
+        outcomes.add(first["status"])
+    assert outcomes <= {"done", "cancelled"}
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S07")
+def test_a_duplicate_delivery_leaves_the_live_stream_alone(backend: Backend, provider: ScriptedProvider) -> None:
+    gate = threading.Event()
+    provider.on("s07", Behaviour(tokens=WORDS, gate=gate, gate_at=10))
+    client = backend.welcomed()
+    backend.fault("trigger.request_created", "duplicate")
+    seen: dict[int, str] = {}
+    with client.listen(f"responses/{uid_of(client)}/s07-1") as listener:
+        backend.ask(client, "s07", "s07-1")
+        for response in listener.values(60):
+            if response is None:
+                continue
+            for number, text in numbered(response.get("chunks")).items():
+                assert seen.setdefault(number, text) == text, "a chunk changed"
+            if "word9 " in "".join(seen.values()):
+                deliveries = [d for d in backend.deliveries() if d["function"] == "request_created"]
+                if sum(d["eventId"] == deliveries[-1]["eventId"] for d in deliveries) >= 1:
+                    gate.set()
+            if response["status"] == "done":
+                break
+    backend.idle()
+    assert provider.calls["s07"] == 1
+    assert backend.response(client, "s07-1")["text"] == "".join(WORDS)
+    assert backend.kinds(client) == ["grant", "hold", "capture"]
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S08")
+def test_an_empty_answer_is_released_in_full(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("s08", Behaviour(tokens=[]))
+    client = backend.welcomed()
+    response = backend.answer(client, "s08")
+    assert (response["status"], response["text"]) == ("done", "")
+    assert response["cost"]["chargedMicrocredits"] == 0
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    assert backend.audit(client).head.posted == 1_000_000_000
+
+
+@pytest.mark.acceptance("S09")
+@pytest.mark.parametrize(
+    ("name", "behaviour"),
+    [
+        ("down", Behaviour(statuses=[500, 503, 500])),
+        ("refusing", Behaviour(statuses=[401])),
+        ("html", Behaviour(body=b"<html>secret detail</html>")),
+        ("not-json", Behaviour(body=b"data: {secret detail\n\n")),
+        ("wrong-shape", Behaviour(body=b'data: {"choices": 5, "usage": null}\n\n')),
+        ("error-event", Behaviour(body=b'data: {"error": {"message": "secret detail"}}\n\n')),
+    ],
+)
+def test_a_provider_that_fails_is_named_and_nothing_more(
+    backend: Backend, provider: ScriptedProvider, name: str, behaviour: Behaviour
+) -> None:
+    provider.on(f"s09-{name}", behaviour)
+    client = backend.welcomed()
+    response = backend.answer(client, f"s09-{name}")
+    assert response["status"] == "failed"
+    assert response["error"] == {"code": "PROVIDER_UNAVAILABLE", "message": "The model provider does not answer."}
+    assert "secret" not in json.dumps(response)
+    assert provider.calls[f"s09-{name}"] == (1 if name == "refusing" else 3)
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S09")
+def test_a_bug_of_ours_reaches_the_client_as_a_code(backend: Backend) -> None:
+    client = backend.welcomed()
+    backend.restart_functions(CONCIERGE_FAULT="generation.after:raise")
+    response = backend.answer(client, "hello")
+    backend.restart_functions()
+    assert response["error"]["code"] == "INTERNAL"
+    assert "generation" not in json.dumps(response)
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)
+
+
+def test_a_provider_that_breaks_off_is_charged_for_what_it_delivered(
+    backend: Backend, provider: ScriptedProvider
+) -> None:
+    provider.on("broken-off", Behaviour(tokens=WORDS, die_after=10, token_seconds=0.005))
+    client = backend.welcomed()
+    response = backend.answer(client, "broken-off")
+    assert response["status"] == "failed"
+    assert response["error"]["code"] == "PROVIDER_UNAVAILABLE"
+    assert response["text"] == "".join(WORDS[:10])
+    assert provider.calls["broken-off"] == 1, "starting again would repeat text that the client has"
+    assert backend.kinds(client) == ["grant", "hold", "capture"]
+    backend.audit(client)
+
+
+def test_a_provider_that_recovers_is_asked_again(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("recovers", Behaviour(statuses=[503, 429]))
+    client = backend.welcomed()
+    response = backend.answer(client, "recovers")
+    assert response["status"] == "done"
+    assert provider.calls["recovers"] == 3
+    assert response["cost"]["chargedMicrocredits"] == 360
+    backend.audit(client)
