@@ -1,0 +1,1 @@
+"""Cloud Tasks: queues of the task functions, with their retries, rates and deduplication."""
