@@ -70,6 +70,7 @@ def backend(shared_backend: Backend) -> Iterator[Backend]:
     """The stack, without faults of an earlier test and with its functions running."""
     yield shared_backend
     shared_backend.clear_faults()
+    shared_backend.close_clients()
 
 
 @pytest.fixture(scope="session")

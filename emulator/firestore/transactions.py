@@ -94,7 +94,7 @@ class Transactions:
         return len(self._open)
 
     def begin(self, root: str, options: Any | None) -> Transaction:
-        """Starts a transaction with TransactionOptions. Raises InvalidArgument, FailedPrecondition for an old read time."""
+        """Begins one with TransactionOptions. Raises InvalidArgument; FailedPrecondition for an old read time."""
         self._count += 1
         seniority = self._count
         retry_id = b"" if options is None else options.read_write.retry_transaction
@@ -202,17 +202,18 @@ class Transactions:
     ) -> tuple[Plan, int]:
         """Applies writes, all or none. Returns what they did and the commit time in microseconds.
 
-        Ends the transaction, whatever happens. Raises Aborted if another transaction is in the way for too long or has
-        changed what this one has read, or the FirestoreError of the write that is not allowed.
+        Ends the transaction, whatever happens, unless it is a read-only one that is asked to write. Raises Aborted if
+        another transaction is in the way for too long or has changed what this one has read, or the FirestoreError of
+        the write that is not allowed.
         """
+        writes = list(writes)
+        if transaction is not None and transaction.read_only and writes:
+            raise InvalidArgument("Cannot modify entities in a read-only transaction.")
         if transaction is not None:
             # From here on a second commit of the same transaction finds it closed.
             self._open.pop(transaction.id, None)
         owner: Owner = transaction or Owner(self._next_seniority())
-        writes = list(writes)
         try:
-            if transaction is not None and transaction.read_only and writes:
-                raise InvalidArgument("Cannot modify entities in a read-only transaction.")
             await self._lock_to_write(owner, target_names(writes, root))
             # Nothing may suspend from here to the end: that makes the commit atomic.
             if transaction is not None:

@@ -145,6 +145,8 @@ def normalize(value: Any, name: str, depth: int = 0, *, in_array: bool = False) 
             timestamp.nanos -= timestamp.nanos % 1000
         case "map_value":
             _check_depth(name, depth + 1)
+            if in_array and is_vector(value.map_value.fields):
+                raise InvalidArgument("Cannot convert a vector value in an array value.")
             normalize_fields(value.map_value.fields, depth + 1)
         case "array_value":
             if in_array:

@@ -1,8 +1,8 @@
 """Server-sent events: a location as a stream of `put` and `patch`.
 
 Source: "Streaming from the REST API". Data of both events is `{"path", "data"}` relative to the location; the first
-event is a put of all of it. `keep-alive` and `cancel` (the rules no longer allow this) have the data null, `auth_revoked`
-has a text.
+event is a put of all of it. `keep-alive` and `cancel` (the rules no longer allow this) have the data null,
+`auth_revoked` a text.
 
 A reader that does not keep up never blocks a writer: what waits for it is bounded, and beyond the bound it is replaced
 by one put of everything, made when the reader is ready for it.

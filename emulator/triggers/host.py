@@ -30,6 +30,8 @@ LogSink = Callable[[str], None]
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _TAIL_LINES = 40
 _STOP_SECONDS = 3.0
+# From a broken connection to the notice that the process ended, if that is why it broke.
+_EXIT_SECONDS = 0.25
 
 
 class FunctionsError(Exception):
@@ -101,6 +103,16 @@ def worker_environment(
     }
 
 
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keeps the client from repeating a request whose connection broke: the function may have run."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise FunctionLost(f"the connection broke: {error}") from error
+
+
 class FunctionsHost:
     """Owns at most one functions process at a time. All methods run on the emulator's event loop."""
 
@@ -140,8 +152,10 @@ class FunctionsHost:
         return self._worker.process.pid if self._worker is not None else None
 
     def on_ready(self, listener: Callable[[Mapping[str, FunctionSpec]], None]) -> None:
-        """Calls the listener with the discovered functions each time a process is ready."""
+        """Calls the listener with the discovered functions each time a process is ready, and now if one is."""
         self._ready_listeners.append(listener)
+        if self.state == "ready":
+            listener(self.functions)
 
     async def start(self) -> None:
         """Starts the process and waits until it serves. Raises FunctionsLoadError."""
@@ -213,22 +227,35 @@ class FunctionsHost:
 
         Raises FunctionsError, also out of the block, where reading the answer fails.
         """
-        worker = await self._ready_worker()
-        assert worker.session is not None
         if timeout_seconds is None:
             spec = self.functions.get(function)
             timeout_seconds = spec.timeout_seconds if spec else manifest.TIMEOUT_SECONDS_DEFAULT
-        url = URL(f"http://127.0.0.1:{worker.port}/{function}{path}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=timeout_seconds)
-        try:
-            async with worker.session.request(
-                method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
-            ) as response:
-                yield response
-        except TimeoutError as error:
-            raise FunctionTimeout(f"{function} did not end within {timeout_seconds:g} s") from error
-        except aiohttp.ClientError as error:
-            raise FunctionLost(f"{function} was lost: {error}") from error
+        while True:
+            worker = await self._ready_worker()
+            assert worker.session is not None
+            url = URL(f"http://127.0.0.1:{worker.port}/{function}{path}", encoded=True)
+            try:
+                async with worker.session.request(
+                    method, url, headers=headers, data=body, timeout=timeout, allow_redirects=False
+                ) as response:
+                    yield response
+                    return
+            except TimeoutError as error:
+                raise FunctionTimeout(f"{function} did not end within {timeout_seconds:g} s") from error
+            except aiohttp.ClientConnectorError:
+                # The process is gone and nothing was sent: the call goes to the next one, once its end was noticed.
+                await self._gone(worker)
+            except (aiohttp.ClientError, FunctionLost) as error:
+                # Whoever hears of the loss may try again at once, and must not meet the dying process once more.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._gone(worker), _EXIT_SECONDS)
+                raise FunctionLost(f"{function} was lost: {error}") from error
+
+    async def _gone(self, worker: _Worker) -> None:
+        """Waits until the process is known to have ended."""
+        while self._worker is worker:
+            await self._changed.wait()
 
     async def _ready_worker(self) -> _Worker:
         while True:
@@ -280,6 +307,7 @@ class FunctionsHost:
             # The process never closes an idle connection, so a reused one is never a stale one.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=120),
             auto_decompress=False,
+            middlewares=(_send_once,),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -340,6 +368,9 @@ class FunctionsHost:
 
     async def _end(self, worker: _Worker, state: State) -> None:
         worker.ended_by_us = True
+        # First of all, so that no call goes to a process that is as good as dead.
+        self._worker = None
+        self._become(state)
         with suppress(ProcessLookupError):
             worker.process.kill()
         await worker.process.wait()
@@ -350,5 +381,3 @@ class FunctionsHost:
         # A process that the functions started may keep the pipe open for ever; what it prints is nobody's business.
         await asyncio.wait({worker.output}, timeout=_STOP_SECONDS)
         worker.output.cancel()
-        self._worker = None
-        self._become(state)

@@ -66,6 +66,8 @@ class Schedules:
         return any(at_ms <= now_ms for at_ms in self._next_ms.values())
 
     async def stop(self) -> None:
+        """From now on jobs run by hand only."""
+        self.enabled = False
         loops = list(self._loops.values())
         self._loops = {}
         for loop in loops:

@@ -90,7 +90,7 @@ def test_a_bad_token_opens_nothing(backend: Backend, kind: str) -> None:
     uid = client.session.uid
     token = bad_token(backend, client, kind)
     entries = f"{backend.stack.addresses.api}/api/v1/accounts/{uid}/ledger/entries"
-    answer = httpx.get(entries, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    answer = httpx.get(entries, headers={"Authorization": f"Bearer {token}".strip()}, trust_env=False)
     assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
     assert "entries" not in answer.json()
     request_id = uuid4().hex

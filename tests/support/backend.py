@@ -48,6 +48,7 @@ class Backend:
     def __init__(self, stack: Stack, signing_key: str) -> None:
         self.stack = stack
         self._signing_key = signing_key
+        self._clients: list[Client] = []
         self._hub = httpx.Client(base_url=f"http://{stack.services['hub']}", timeout=120, trust_env=False)
         with mock.patch.dict(os.environ, stack.environment):
             self.admin_app = firebase_admin.initialize_app(
@@ -61,9 +62,14 @@ class Backend:
             self.firestore = firestore.Client(project=stack.project, credentials=AnonymousCredentials())
 
     def close(self) -> None:
+        self.close_clients()
         self._hub.close()
         self.firestore.close()
         firebase_admin.delete_app(self.admin_app)
+
+    def close_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
 
     # As the platform.
 
@@ -78,7 +84,18 @@ class Backend:
         self._hub.post("/schedules/sweep/run").raise_for_status()
 
     def restart_functions(self, **environment: str) -> None:
-        self._hub.post("/functions/restart", json={"environment": environment}).raise_for_status()
+        """Starts the functions anew; the variables are set for that one process, not for one that follows a crash."""
+        answer = self._hub.post("/functions/restart", json={"environment": environment}).raise_for_status()
+        self._functions_pid = answer.json()["pid"]
+
+    def await_crash(self) -> None:
+        """Waits until the process that was started last has died, and another one is ready."""
+
+        def crashed() -> bool:
+            state = self.functions()
+            return state["state"] == "ready" and state["pid"] != self._functions_pid
+
+        eventually(crashed, "the crash")
 
     def kill_functions(self) -> None:
         self._hub.post("/functions/kill").raise_for_status()
@@ -116,6 +133,7 @@ class Backend:
     def client(self) -> Client:
         """A new person, signed up and nothing else."""
         client = Client(self.stack.addresses)
+        self._clients.append(client)
         client.sign_up(f"{uuid4().hex}@example.com", uuid4().hex)
         return client
 

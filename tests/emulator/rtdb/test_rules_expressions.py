@@ -326,21 +326,25 @@ def test_without_a_user(expression: str, expected: bool) -> None:
     assert evaluate(expression, auth=None) == (expected, None)
 
 
+FIRST_TEN = "query.orderByKey && query.limitToFirst <= 10"
+OWN = "query.orderByChild == 'owner' && query.equalTo == auth.uid"
+
+
 @pytest.mark.parametrize(
     ("expression", "parameters", "expected"),
     [
-        ("query.orderByKey && query.limitToFirst <= 10", {"orderBy": '"$key"', "limitToFirst": "10"}, True),
-        ("query.orderByKey && query.limitToFirst <= 10", {"orderBy": '"$key"', "limitToFirst": "11"}, False),
-        ("query.orderByKey && query.limitToFirst <= 10", {"orderBy": '"$key"', "limitToLast": "10"}, False),
-        ("query.orderByChild == 'owner' && query.equalTo == auth.uid", {"orderBy": '"owner"', "equalTo": '"ann"'}, True),
-        ("query.orderByChild == 'owner' && query.equalTo == auth.uid", {"orderBy": '"owner"', "equalTo": '"bob"'}, False),
-        ("query.orderByChild == 'owner' && query.equalTo == auth.uid", {"orderBy": '"owner"', "startAt": '"ann"'}, False),
-        ("query.orderByValue && query.startAt == 1 && query.endAt == 2", {"orderBy": '"$value"', "startAt": "1", "endAt": "2"}, True),
+        (FIRST_TEN, {"orderBy": '"$key"', "limitToFirst": "10"}, True),
+        (FIRST_TEN, {"orderBy": '"$key"', "limitToFirst": "11"}, False),
+        (FIRST_TEN, {"orderBy": '"$key"', "limitToLast": "10"}, False),
+        (OWN, {"orderBy": '"owner"', "equalTo": '"ann"'}, True),
+        (OWN, {"orderBy": '"owner"', "equalTo": '"bob"'}, False),
+        (OWN, {"orderBy": '"owner"', "startAt": '"ann"'}, False),
+        ("query.orderByValue && query.endAt == 2", {"orderBy": '"$value"', "startAt": "1", "endAt": "2"}, True),
         ("query.orderByPriority && query.limitToLast == 1", {"orderBy": '"$priority"', "limitToLast": "1"}, True),
         ("query.orderByKey", {}, False),
         ("query.orderByChild == null && query.limitToFirst == null", {}, True),
     ],
-)  # fmt: skip
+)
 def test_rules_about_queries(expression: str, parameters: dict[str, str], expected: bool) -> None:
     assert evaluate(expression, query=parse_query(parameters))[0] is expected
 

@@ -97,7 +97,7 @@ def test_broken_json_must_not_load(text: str) -> None:
 
 
 def test_an_error_names_its_place() -> None:
-    text = '{\n  "rules": {\n    "users": {\n      "$uid": {\n        ".read": "auth.uid == $uid && foo"\n      }\n    }\n  }\n}'
+    text = '{"rules": {\n "users": {\n  "$uid": {\n\n   ".read": "auth.uid == $uid && foo"\n}}}}'
     with pytest.raises(RulesError) as caught:
         load(text)
     error = caught.value

@@ -161,6 +161,7 @@ class Harness:
 
     def start(self) -> None:
         self.thread.run(self.host.start())
+        self.printed_at_start = list(self.logged)
         self.front_url = f"http://{self.thread.run(self.front.start(port=0)).address}"
         self.hosting_url = f"http://{self.thread.run(self.hosting.start(port=0)).address}"
         self.tasks_address = self.thread.run(self.tasks.start(port=0)).address
