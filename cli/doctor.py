@@ -30,6 +30,17 @@ def run() -> int:
     return 0 if all(check.well for check in checks) else 1
 
 
+def require_startable() -> None:
+    """For the start of a stack. Raises Configuration naming the first variable that is wrong.
+
+    No provider at all is well: the embedded Firebase brings an offline model. Half a provider is not.
+    """
+    configured = load_settings()
+    if configured.ai_platform_base_url or configured.ai_platform_api_key.get_secret_value():
+        configured.require_provider()
+    load_catalogue(configured.model_catalogue_file)
+
+
 def diagnose() -> list[Check]:
     """Stops at settings that cannot be read; otherwise every check is made."""
     settings_check, configured = _settings()
@@ -39,6 +50,7 @@ def diagnose() -> list[Check]:
         settings_check,
         _guarded("ledger signing", lambda: _signing(configured)),
         _guarded("model catalogue", lambda: _catalogue(configured)),
+        _guarded("limits", lambda: _limits(configured)),
         _guarded("provider", lambda: _provider(configured)),
         _guarded("firestore", _firestore),
     ]
@@ -77,6 +89,16 @@ def _catalogue(configured: Settings) -> str:
         raise Configuration("AI_PLATFORM_CHAT_MODEL", f"{model} has no price in the catalogue")
     price = catalogue.price(model)
     return f"{model} at {price.input} in, {price.output} out (microcredits a token)"
+
+
+def _limits(configured: Settings) -> str:
+    if configured.reservation_expiry_minutes * 60 <= configured.request_deadline_seconds:
+        raise Configuration("RESERVATION_EXPIRY_MINUTES", "holds would expire before REQUEST_DEADLINE_SECONDS is over")
+    if configured.request_deadline_seconds <= configured.provider_silence_timeout_seconds:
+        raise Configuration("PROVIDER_SILENCE_TIMEOUT_SECONDS", "must be shorter than REQUEST_DEADLINE_SECONDS")
+    return (
+        f"holds live {configured.reservation_expiry_minutes:g} min, requests {configured.request_deadline_seconds:g} s"
+    )
 
 
 def _provider(configured: Settings) -> str:

@@ -17,10 +17,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     load_dotenv(Path.cwd() / ".env", override=False)
     try:
+        if parsed.run in _STARTS_STACK:
+            _require_startable()
         code: int = parsed.run(parsed)
+    except _NotStartable as error:
+        print(f"concierge: {error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = 130
     return code
+
+
+class _NotStartable(Exception):
+    """A setting is missing or wrong; the message names it."""
+
+
+def _require_startable() -> None:
+    from cli.doctor import require_startable
+    from concierge.errors import Configuration
+
+    try:
+        require_startable()
+    except Configuration as error:
+        raise _NotStartable(f"{error.message} (.env.example explains it)") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +125,9 @@ def _ledger_verify(parsed: argparse.Namespace) -> int:
     from cli import operator
 
     return operator.verify(parsed.uid)
+
+
+_STARTS_STACK = (_demo, _dev, _execute)
 
 
 if __name__ == "__main__":

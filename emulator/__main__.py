@@ -7,6 +7,7 @@ dies takes it along. Otherwise it prints a table for people and ends on SIGINT o
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -24,7 +25,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="keep the state there across restarts")
     parser.add_argument("--official-ports", action="store_true", help="the ports of firebase.json, not free ones")
     parser.add_argument("--schedules", action="store_true", help="run scheduled functions by the clock")
-    parser.add_argument("--json", action="store_true", help="for programs: one line when ready, end with standard input")
+    parser.add_argument(
+        "--json", action="store_true", help="for programs: one line when ready, end with standard input"
+    )
     arguments = parser.parse_args()
     options = SuiteOptions(
         source=arguments.source,
@@ -44,7 +47,7 @@ async def _run(options: SuiteOptions, *, as_json: bool) -> int:
     if as_json:
         # Interrupts of a terminal reach the whole group; the parent decides when this process ends.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
-        loop.add_reader(sys.stdin.fileno(), lambda: ended.set() if not sys.stdin.buffer.read1(4096) else None)
+        loop.add_reader(sys.stdin.fileno(), lambda: ended.set() if not os.read(sys.stdin.fileno(), 4096) else None)
     try:
         suite = Suite(options)
         try:

@@ -46,7 +46,7 @@ def shared_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPath
         (folder / "stack.log").open("w") as log,
         Stack.start(environment=environment(provider, catalogue), log=log) as stack,
     ):
-        backend = Backend(stack, SIGNING_KEY)
+        backend = Backend(stack, SIGNING_KEY, str(catalogue))
         yield backend
         backend.close()
 

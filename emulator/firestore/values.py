@@ -8,6 +8,7 @@ Source: https://firebase.google.com/docs/firestore/manage-data/data-types ("Valu
 """
 
 import math
+import re
 from typing import Any
 
 from emulator.firestore.errors import InvalidArgument
@@ -37,6 +38,7 @@ INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 
 _VECTOR = "__vector__"
+_NUMERIC_ID = re.compile(r"__id-?\d+__")
 
 
 def is_vector(fields: Any) -> bool:
@@ -45,7 +47,14 @@ def is_vector(fields: Any) -> bool:
 
 
 def reference_key(name: str) -> Key:
-    return (RANK_REFERENCE, tuple(name.split("/")))
+    """The sort key of a document name: by segments. Numeric ids, `__id7__`, come before all others.
+
+    No stored document has a numeric id; client libraries use the least of them as the lower end of a range of names.
+    """
+    segments = tuple(name.split("/"))
+    if "/__id" in name:
+        segments = tuple("" if _NUMERIC_ID.fullmatch(segment) else segment for segment in segments)
+    return (RANK_REFERENCE, segments)
 
 
 def sort_key(value: Any) -> Key:

@@ -74,11 +74,16 @@ def endpoint(function: Any) -> dict[str, Any]:
 
 
 def cloud_event(incoming: Request) -> CloudEvent:
-    """The event of a request in structured or binary mode. Raises ValueError if there is none."""
+    """The event of a request in structured or binary mode.
+
+    Raises ValueError or cloudevents.exceptions.GenericException if there is none.
+    """
     body = incoming.get_data()
     if (incoming.content_type or "").startswith(_STRUCTURED):
         # Built without the SDK's parser, which encodes and decodes the data twice more and guesses at bytes.
         attributes = json.loads(body)
+        if not isinstance(attributes, dict):
+            raise ValueError("an event is a JSON object")
         data = attributes.pop("data", None)
         if (encoded := attributes.pop("data_base64", None)) is not None:
             data = base64.b64decode(encoded)
@@ -91,7 +96,7 @@ def cloud_event(incoming: Request) -> CloudEvent:
 def _run_event(function: Callable[[CloudEvent], object], incoming: Request) -> ResponseReturnValue:
     try:
         event = cloud_event(incoming)
-    except (ValueError, TypeError, cloudevents.exceptions.GenericException) as error:
+    except (ValueError, cloudevents.exceptions.GenericException) as error:
         return f"not a CloudEvent: {error}", 400
     try:
         function(event)

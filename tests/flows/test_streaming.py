@@ -143,24 +143,29 @@ def test_a_duplicate_delivery_leaves_the_live_stream_alone(backend: Backend, pro
     gate = threading.Event()
     provider.on("s07", Behaviour(tokens=WORDS, gate=gate, gate_at=10))
     client = backend.welcomed()
+
+    def ended_deliveries() -> int:
+        return sum(row["function"] == "request_created" for row in backend.deliveries())
+
+    def chunks() -> dict[int, str]:
+        return numbered(backend.response(client, "s07-1").get("chunks"))
+
+    before = ended_deliveries()
     backend.fault("trigger.request_created", "duplicate")
-    seen: dict[int, str] = {}
-    with client.listen(f"responses/{uid_of(client)}/s07-1") as listener:
-        backend.ask(client, "s07", "s07-1")
-        for response in listener.values(60):
-            if response is None:
-                continue
-            for number, text in numbered(response.get("chunks")).items():
-                assert seen.setdefault(number, text) == text, "a chunk changed"
-            if "word9 " in "".join(seen.values()):
-                deliveries = [d for d in backend.deliveries() if d["function"] == "request_created"]
-                if sum(d["eventId"] == deliveries[-1]["eventId"] for d in deliveries) >= 1:
-                    gate.set()
-            if response["status"] == "done":
-                break
-    backend.idle()
+    backend.ask(client, "s07", "s07-1")
+    eventually(lambda: "word9 " in "".join(chunks().values()), "ten words")
+    # The first delivery cannot end before the gate opens, so the one that did is the duplicate.
+    eventually(lambda: ended_deliveries() == before + 1, "the end of the duplicate")
+    live = backend.response(client, "s07-1")
+    assert live["status"] == "streaming"
+    gate.set()
+    response = backend.await_status(client, "s07-1")
+    assert response["text"] == "".join(WORDS)
+    seen = numbered(response["chunks"])
+    assert {number: seen[number] for number in numbered(live["chunks"])} == numbered(live["chunks"])
+    assert sorted(seen) == list(range(len(seen)))
     assert provider.calls["s07"] == 1
-    assert backend.response(client, "s07-1")["text"] == "".join(WORDS)
+    backend.idle()
     assert backend.kinds(client) == ["grant", "hold", "capture"]
     backend.audit(client)
 

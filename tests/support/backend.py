@@ -45,9 +45,10 @@ def eventually(probe: Callable[[], Any], what: str = "the condition") -> Any:
 class Backend:
     """One running stack with everything a test needs to drive and to inspect it."""
 
-    def __init__(self, stack: Stack, signing_key: str) -> None:
+    def __init__(self, stack: Stack, signing_key: str, catalogue: str = "") -> None:
         self.stack = stack
         self._signing_key = signing_key
+        self.stack_catalogue = catalogue
         self._clients: list[Client] = []
         self._hub = httpx.Client(base_url=f"http://{stack.services['hub']}", timeout=120, trust_env=False)
         with mock.patch.dict(os.environ, stack.environment):

@@ -104,6 +104,10 @@ def conclude(
         record = {"amount": amount, "fields": fields, "hasChunks": has_chunks}
         _patiently(lambda: deps.responses.remember_settlement(uid, request_id, record))
         return False
+    if resolution.replayed and is_terminal(deps.responses.response(uid, request_id)):
+        # The sweeper took this run for dead and ended the request: a terminal status never changes.
+        deps.responses.close(uid, request_id)
+        return True
     finish(deps, uid, request_id, resolution, fields, has_chunks)
     return True
 

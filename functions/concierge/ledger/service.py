@@ -60,10 +60,15 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A hold after its resolution, and the account's head that this call saw or made."""
+    """A hold after its resolution, and the account's head that this call saw or made.
+
+    `replayed` is True if the hold had been resolved before this call; the earlier attempt of a call whose answer was
+    lost counts as before.
+    """
 
     hold: Hold
     head: Head
+    replayed: bool
 
 
 class Ledger:
@@ -229,10 +234,10 @@ class Ledger:
                 raise NotFound(f"There is no hold {hold_id}.")
             hold = hold_from_document(uid, hold_id, document)
             if hold.state != "held":
-                return Resolution(hold, head)
+                return Resolution(hold, head, replayed=True)
             due = hold.expires_at <= self._now()
             if kind == "expire" and not due:
-                return Resolution(hold, head)
+                return Resolution(hold, head, replayed=False)
             actual: ResolutionKind = "expire" if due else kind
             captured = amount if actual == "capture" else 0
             movement = transfers.resolve(
@@ -248,7 +253,7 @@ class Ledger:
                 entry_hash=entry.hash,
             )
             transaction.set(reference, hold_to_document(resolved))
-            return Resolution(resolved, after)
+            return Resolution(resolved, after, replayed=False)
 
         return self._transact(body)
 

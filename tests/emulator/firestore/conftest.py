@@ -114,6 +114,12 @@ def host(shared_firestore: RunningFirestore) -> str:
 
 
 @pytest.fixture
+def is_conformance() -> bool:
+    """True if it is another Firestore than the embedded one that is tested."""
+    return OTHER_HOST is not None
+
+
+@pytest.fixture
 def project() -> str:
     """A project of the test's own, which is as good as a server of its own."""
     return f"demo-{uuid.uuid4().hex[:12]}"

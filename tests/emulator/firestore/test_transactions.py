@@ -1,4 +1,8 @@
-"""Transactions over the wire: nothing is lost, nothing is seen half, everybody gets there."""
+"""Transactions over the wire: nothing is lost, nothing is seen half, everybody gets there.
+
+Under contention the official emulator gives up: its shared locks time out after two seconds, and five attempts are soon
+used up. Those tests are about the embedded Firestore alone.
+"""
 
 import asyncio
 import threading
@@ -183,6 +187,7 @@ def test_a_commit_without_a_transaction_waits_for_the_one_that_has_read(database
     assert reference.get().get("n") == 101
 
 
+@pytest.mark.usefixtures("firestore")
 def test_fifty_clients_increment_one_document(database: Database, in_parallel: InParallel) -> None:
     reference = database.document("counters/hot")
     reference.set({"n": 0})
@@ -190,6 +195,7 @@ def test_fifty_clients_increment_one_document(database: Database, in_parallel: I
     assert reference.get().get("n") == 50
 
 
+@pytest.mark.usefixtures("firestore")
 def test_transfers_in_both_directions_keep_the_sum(database: Database, in_parallel: InParallel) -> None:
     """Locks taken in opposite orders: a deadlock for every pair, unless somebody gives way and comes back."""
     accounts = [database.document(f"accounts/{name}") for name in "ab"]
@@ -212,7 +218,7 @@ def test_transfers_in_both_directions_keep_the_sum(database: Database, in_parall
     in_parallel(20, transfer)
     left, right = (account.get().get("n") for account in accounts)
     assert left + right == 2000
-    assert left == 1000 + sum(index if not index % 2 else -index for index in range(20)) * -1
+    assert left == 1000 + sum(index if index % 2 == 0 else -index for index in range(20))
 
 
 def test_reads_that_depend_on_each_other_are_serialized(database: Database, in_parallel: InParallel) -> None:
@@ -234,6 +240,7 @@ def test_reads_that_depend_on_each_other_are_serialized(database: Database, in_p
     assert sum(doctor.get().get("n") for doctor in doctors) == 1
 
 
+@pytest.mark.usefixtures("firestore")
 def test_queries_are_guarded_against_phantoms(database: Database, in_parallel: InParallel) -> None:
     """Each inserts the next number after those that its query finds: a phantom makes two of the same."""
     collection = database.collection("sequence")
@@ -250,7 +257,7 @@ def test_queries_are_guarded_against_phantoms(database: Database, in_parallel: I
     assert sorted(snapshot.get("n") for snapshot in collection.stream()) == list(range(12))
 
 
-def test_a_count_is_guarded_against_phantoms(database: Database) -> None:
+def test_a_count_is_guarded_against_phantoms(database: Database, is_conformance: bool) -> None:
     collection = database.collection("seats")
     collection.document("a").set({"n": 1})
     transaction = database.transaction()
@@ -259,7 +266,8 @@ def test_a_count_is_guarded_against_phantoms(database: Database) -> None:
     inserted = threading.Thread(target=lambda: collection.document("b").set({"n": 1}))
     inserted.start()
     transaction.set(database.document("seats/c"), {"n": 1})
-    inserted.join(1)
+    # The official emulator does not let it in, so that there is nothing to wait for there.
+    inserted.join(1 if is_conformance else 60)
     if inserted.is_alive():
         # This Firestore makes the insertion wait: the transaction was first, and its count was right.
         transaction._commit()
@@ -270,6 +278,7 @@ def test_a_count_is_guarded_against_phantoms(database: Database) -> None:
     assert collection.document("b").get().exists
 
 
+@pytest.mark.usefixtures("firestore")
 def test_a_query_locks_what_it_returns(database: Database, in_parallel: InParallel) -> None:
     for name in "abc":
         database.document(f"jobs/{name}").set({"state": "open", "done": 0})
@@ -288,6 +297,7 @@ def test_a_query_locks_what_it_returns(database: Database, in_parallel: InParall
     assert [snapshot.get("done") for snapshot in database.collection("jobs").stream()] == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("firestore")
 def test_the_async_client_loses_nothing_either(host: str, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", host)
 
@@ -304,7 +314,7 @@ def test_the_async_client_loses_nothing_either(host: str, project: str, monkeypa
         await asyncio.gather(*(body(database.transaction()) for _ in range(20)))
         found = [snapshot.to_dict() async for snapshot in database.collection("counters").stream()]
         count = await database.collection("counters").count().get()
-        await database.close()
+        await database._firestore_api.transport.close()
         return found, count[0][0].value
 
     assert asyncio.run(scenario()) == ([{"n": 20}], 1)

@@ -1,5 +1,6 @@
 """What a commit means to those who watch."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from emulator.rtdb.credentials import ADMIN
 from emulator.rtdb.database import Databases, Location
 from emulator.rtdb.errors import InvalidRequest
 from emulator.rtdb.rules.ruleset import LOCKED, load
+from emulator.rtdb.sse import PENDING_BYTES_MAX, EventStream
 from emulator.rtdb.tree import Node, export, get, put
 from emulator.rtdb.values import Builder
 from emulator.rtdb.watches import Commit, Event, Watch, event_for
@@ -72,7 +74,7 @@ def test_a_client_that_replays_the_events_has_the_data(watched: list[Any], write
         except InvalidRequest as error:
             assert "ancestor" in error.message
         for path, view in views:
-            assert export(view[0]) == export(get(state.root("ns"), path))
+            assert repr(export(view[0])) == repr(export(get(state.root("ns"), path)))
 
 
 def commit_of(kind: Any, base: tuple[str, ...], values: dict[tuple[str, ...], Any], start: Any = None) -> Commit:
@@ -159,3 +161,47 @@ def test_the_published_change_has_both_versions_and_the_author() -> None:
     ]
     assert {(change.namespace, change.auth_type, change.auth_id) for change in changes} == {("ns", "admin", None)}
     assert list(changes[1].after.keys(("a",))) == ["y"]
+
+
+@pytest.mark.parametrize("unsent", ["short", "x" * PENDING_BYTES_MAX])
+def test_a_cancelled_stream_shows_nothing_that_was_not_sent_yet(unsent: str) -> None:
+    async def run() -> list[bytes | None]:
+        state = databases()
+        events = EventStream(state, "ns", ("a",), None)
+        events.open(ADMIN)
+        first = await events.next()
+        state.set("ns", Location(("a",)), "secret", ADMIN)
+        state.set("ns", Location(("a",)), unsent, ADMIN)
+        events.cancel()
+        events.revoke()
+        state.set("ns", Location(("a",)), "later", ADMIN)
+        return [first, await events.next(), await events.next()]
+
+    first, last, end = asyncio.run(run())
+    assert first == b'event: put\ndata: {"path":"/","data":null}\n\n'
+    assert last == b"event: cancel\ndata: null\n\n"
+    assert end is None
+
+
+def test_events_wait_in_order_until_there_are_too_many_of_them() -> None:
+    async def run() -> tuple[bytes | None, bytes | None]:
+        state = databases()
+        events = EventStream(state, "ns", (), None)
+        events.open(ADMIN)
+        state.set("ns", Location(("a",)), 1, ADMIN)
+        state.set("ns", Location(("a",)), 2, ADMIN)
+        queued = await events.next()
+        for number in range(5):
+            state.set("ns", Location((f"k{number}",)), "x" * (PENDING_BYTES_MAX // 3), ADMIN)
+        return queued, await events.next()
+
+    queued, refreshed = asyncio.run(run())
+    assert queued is not None
+    assert [line for line in queued.decode().splitlines() if line.startswith("data")] == [
+        'data: {"path":"/","data":null}',
+        'data: {"path":"/a","data":1}',
+        'data: {"path":"/a","data":2}',
+    ]
+    assert refreshed is not None
+    assert refreshed.count(b"event: ") == 1
+    assert all(f'"k{number}":'.encode() in refreshed for number in range(5))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +115,19 @@ def fresh(tmp_path: Path) -> Iterator[Harness]:
     harness.close()
 
 
+async def call_a_process_whose_end_nobody_noticed(harness: Harness) -> None:
+    pid, worker = harness.host.pid, harness.host._worker
+    assert pid is not None and worker is not None and harness.host.state == "ready"
+    os.kill(pid, signal.SIGKILL)
+    refused = False
+    while not refused:
+        # Without a pause: while the loop is held up here, nothing else learns of it.
+        with socket.socket() as probe:
+            refused = probe.connect_ex(("127.0.0.1", worker.port)) != 0
+    assert harness.host.state == "ready"
+    await harness.host.call("api")
+
+
 def test_functions_that_do_not_load_say_why(fresh: Harness) -> None:
     with pytest.raises(FunctionsLoadError, match=r"RuntimeError: this app was told not to load"):
         fresh.thread.run(fresh.host.start())
@@ -122,12 +136,9 @@ def test_functions_that_do_not_load_say_why(fresh: Harness) -> None:
         fresh.thread.run(fresh.host.call("api"))
     # Repaired functions can be started again; without restart_on_crash a crash is final.
     fresh.thread.run(fresh.host.restart({"FAIL_TO_LOAD": ""}))
-    pid = fresh.host.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: fresh.host.state == "stopped", "the end")
     with pytest.raises(FunctionsUnavailable):
-        fresh.thread.run(fresh.host.call("api"))
+        fresh.thread.run(call_a_process_whose_end_nobody_noticed(fresh))
+    assert fresh.host.state == "stopped"
     front = fresh.thread.run(fresh.front.start(port=0))
     assert httpx.get(f"http://{front.address}/{PROJECT}/{REGION}/api").status_code == 503
     # What is committed meanwhile is lost, and does not wait for ever.

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import cloudevents.exceptions
 import pytest
 from firebase_functions.options import RESET_VALUE
 from firebase_functions.params import BoolParam
@@ -35,11 +36,9 @@ def test_binary_events() -> None:
     assert protobuf.get_data() == b"12" and protobuf["datacontenttype"] == "application/protobuf"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"nonsense"])
+@pytest.mark.parametrize("body", [b"", b"[]", b'"text"', b"{}", b"nonsense"])
 def test_what_is_no_event(body: bytes) -> None:
-    import cloudevents.exceptions
-
-    with pytest.raises((ValueError, TypeError, AttributeError, cloudevents.exceptions.GenericException)):
+    with pytest.raises((ValueError, cloudevents.exceptions.GenericException)):
         event(body, {"Content-Type": "application/cloudevents+json"})
 
 
