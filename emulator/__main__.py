@@ -25,9 +25,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="keep the state there across restarts")
     parser.add_argument("--official-ports", action="store_true", help="the ports of firebase.json, not free ones")
     parser.add_argument("--schedules", action="store_true", help="run scheduled functions by the clock")
-    parser.add_argument(
-        "--json", action="store_true", help="for programs: one line when ready, end with standard input"
-    )
+    parser.add_argument("--json", action="store_true", help="for programs: one line when ready; ends with its input")
     arguments = parser.parse_args()
     options = SuiteOptions(
         source=arguments.source,

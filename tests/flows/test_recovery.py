@@ -92,3 +92,21 @@ def test_an_expired_hold_of_a_dead_run_is_swept(backend: Backend) -> None:
     assert backend.kinds(client) == ["grant", "hold", "expire"]
     assert client.read(f"balances/{uid_of(client)}")["held"] == 0
     backend.audit(client)
+
+
+def test_the_mirror_never_goes_back(backend: Backend) -> None:
+    """Deliveries of account changes may come late and out of order: an older head does not cover a newer one."""
+    client = backend.welcomed()
+    backend.fault("trigger.account_written", "delay", delay_ms=1_500)
+    response = backend.answer(client, "hello")
+    backend.idle()
+    balance = client.read(f"balances/{uid_of(client)}")
+    assert (balance["seq"], balance["held"]) == (response["receipt"]["entrySeq"], 0)
+
+
+def test_the_mirror_follows_what_no_request_did(backend: Backend) -> None:
+    client = backend.welcomed()
+    ledger = backend.ledger()
+    ledger.credit(uid_of(client), op_id="gift", kind="grant", amount=5, counter="expense:support")
+    backend.idle()
+    assert client.read(f"balances/{uid_of(client)}")["posted"] == 1_000_000_005
