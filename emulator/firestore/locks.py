@@ -57,6 +57,10 @@ class LockTable:
         self._holders: dict[str, Owner] = {}
         self._queues: dict[str, list[Wait]] = {}
 
+    def waiting(self) -> int:
+        """How many places in all queues are taken."""
+        return sum(map(len, self._queues.values()))
+
     def is_held(self, key: str) -> bool:
         return key in self._holders
 

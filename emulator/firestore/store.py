@@ -126,7 +126,7 @@ class DocumentStore:
 
     def commit_us(self) -> int:
         """The time for the next commit, later than all others that were handed out."""
-        self._last_us = max(self._last_us + 1, 0)
+        self._last_us = max(self._last_us + 1, self._clock.now_ms() * 1000)
         return self._last_us
 
     def get(self, name: str) -> StoredDocument | None:

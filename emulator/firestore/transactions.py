@@ -93,6 +93,10 @@ class Transactions:
         """The number of open transactions."""
         return len(self._open)
 
+    def waiting(self) -> int:
+        """How many places in the queues for locks are taken."""
+        return self._locks.waiting()
+
     def begin(self, root: str, options: Any | None) -> Transaction:
         """Begins one with TransactionOptions. Raises InvalidArgument; FailedPrecondition for an old read time."""
         self._count += 1

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from google.cloud.firestore_v1 import types as library_types
 from google.protobuf.descriptor import FieldDescriptor
 
 from emulator.contracts import FirestoreChange
-from emulator.firestore import protocol
+from emulator.firestore import FirestoreServer, protocol
 
 Database = client_library.Client
 
@@ -291,3 +292,45 @@ def test_the_client_library_and_the_server_load_in_any_order(order: str) -> None
 def test_the_server_does_not_load_the_client_library() -> None:
     code = "import emulator.firestore, sys; sys.exit('google.cloud.firestore_v1' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_retried_transaction_locks_what_its_query_selects(
+    firestore: Any, database: Database, poll: Callable[[Any], None]
+) -> None:
+    """The first attempt is beaten by an insertion; the second one makes insertions wait."""
+    collection = database.collection("selected")
+
+    def insert(name: str) -> None:
+        collection.document(name).set({"n": 1})
+
+    transaction = database.transaction()
+    transaction._begin()
+    assert list(collection.stream(transaction=transaction)) == []
+    first_id = transaction.id
+    insert("first")
+    transaction.set(collection.document("mine"), {"n": 1})
+    with pytest.raises(exceptions.Aborted):
+        transaction._commit()
+    transaction._clean_up()
+    transaction._begin(retry_id=first_id)
+    assert [snapshot.id for snapshot in collection.stream(transaction=transaction)] == ["first"]
+    inserter = threading.Thread(target=insert, args=("second",))
+    inserter.start()
+    waiting = firestore.server.transactions.waiting
+    poll(lambda: firestore.call(waiting) == 1 or not inserter.is_alive())
+    assert inserter.is_alive(), "the insertion did not wait"
+    transaction.set(collection.document("mine"), {"n": 1})
+    transaction._commit()
+    inserter.join(60)
+    assert sorted(snapshot.id for snapshot in collection.stream()) == ["first", "mine", "second"]
+
+
+def test_a_taken_port_is_told(firestore: Any) -> None:
+    port = int(firestore.address.rpartition(":")[2])
+    other = FirestoreServer()
+
+    async def start() -> None:
+        await other.start("127.0.0.1", port)
+
+    with pytest.raises(OSError, match="cannot listen"):
+        firestore.run(start())
