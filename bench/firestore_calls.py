@@ -1,4 +1,4 @@
-"""What Firestore is asked: an interceptor of the gRPC server that marks each call with the documents it reads and writes.
+"""What Firestore is asked: an interceptor of the gRPC server that marks each call with what it reads and writes.
 
 Counted as Cloud Firestore bills: one read for each document returned or found missing, at least one for a query; one
 write for each write of a commit, whatever it does. https://cloud.google.com/firestore/pricing
@@ -81,7 +81,9 @@ class _Interceptor(grpc.aio.ServerInterceptor):
             finally:
                 ended(request, answered)
 
-        make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        make = (
+            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        )
         return make(
             stream if handler.response_streaming else unary,
             request_deserializer=handler.request_deserializer,

@@ -4,19 +4,15 @@ The ledger's appends are compared with bare transactions here, where no function
 """
 
 import asyncio
-import sys
 
+from bench.lifeline import until_input_ends
 from emulator.firestore import FirestoreServer
 
 
 async def _serve() -> None:
     server = FirestoreServer()
     print(await server.start(), flush=True)
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(
-        sys.stdin.fileno(), lambda: ended.set() if not sys.stdin.buffer.read1(4096) else None
-    )
-    await ended.wait()
+    await until_input_ends()
     await server.stop()
 
 

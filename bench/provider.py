@@ -11,11 +11,11 @@ import asyncio
 import json
 import os
 import re
-import sys
 from typing import Any
 
 from aiohttp import web
 
+from bench.lifeline import until_input_ends
 from bench.tracing import Marker
 
 _SCRIPT = re.compile(r"(\d+) tokens every (\d+) ms")
@@ -39,7 +39,8 @@ class Provider:
         self._mark = mark
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        self._mark("provider.request")
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        self._mark("provider.request", f"{peer[0]}:{peer[1]}" if peer else "")
         body = await request.json()
         tokens, interval_ms = script(body["messages"][-1]["content"])
         tokens = min(tokens, body["max_tokens"])
@@ -80,11 +81,7 @@ async def _serve() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(
-        sys.stdin.fileno(), lambda: ended.set() if not sys.stdin.buffer.read1(4096) else None
-    )
-    await ended.wait()
+    await until_input_ends()
     await runner.cleanup()
 
 

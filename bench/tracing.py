@@ -61,12 +61,12 @@ HOOKS: Mapping[str, Sequence[tuple[str, str, Describe | None]]] = {
     "concierge.ledger.service": [("Ledger.place_hold", "hold", None)],
     "concierge.llm.openai_compatible": [("OpenAICompatibleProvider.stream_chat", "provider.call", None)],
 }
-_GRPC = "grpc.aio"
+_GRPC = "grpc"
 
 
 def install(path: str) -> None:
     """Wraps the functions of HOOKS, and counts what Firestore is asked, in this process."""
-    sys.meta_path.insert(0, _Finder(Marker(path)))  # type: ignore[arg-type]  # the protocol asks for no more
+    sys.meta_path.insert(0, _Finder(Marker(path)))
 
 
 def wrapped(function: Callable[..., Any], marker: Marker, name: str, describe: Describe | None) -> Callable[..., Any]:
@@ -110,7 +110,7 @@ class _Finder:
         if name == _GRPC:
             from bench.firestore_calls import observed_server
 
-            module.server = observed_server(module.server, self._marker)
+            module.aio.server = observed_server(module.aio.server, self._marker)
             return
         for function, mark, describe in HOOKS[name]:
             owner_name, _, attribute = function.rpartition(".")

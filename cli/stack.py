@@ -55,12 +55,11 @@ class Stack:
         )
         assert process.stdout is not None
         line = process.stdout.readline()
-        if not line.startswith("{"):
-            process.wait(_STOP_SECONDS)
-            raise StackError("the embedded Firebase did not start; see its log above")
-        ready: dict[str, Any] = json.loads(line)
+        ready: dict[str, Any] = {"error": "the embedded Firebase did not start; its log says why"}
+        if line.startswith("{"):
+            ready = json.loads(line)
         if "error" in ready:
-            process.wait(_STOP_SECONDS)
+            _end(process)
             raise StackError(ready["error"])
         return cls(process=process, **ready)
 
@@ -77,15 +76,7 @@ class Stack:
 
     def stop(self) -> None:
         """Ends the stack and the functions in it; kills it if it does not end by itself."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        _end(self.process)
 
     def __enter__(self) -> Self:
         return self
@@ -94,3 +85,16 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Closes the process' input, which ends it; kills it if it does not."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

@@ -135,7 +135,7 @@ class Suite:
             schedules=schedules,
             busy=(tasks.busy,),
         )
-        self._running += [schedules, tasks, front, hub]
+        self._running += [deliveries, schedules, tasks, front, hub]
         for name, server in (("tasks", tasks), ("functions", front), ("hub", hub)):
             self.services[name] = (await server.start(HOST, ports.get(name, 0))).address
         if self._hosting_config is not None:

@@ -27,7 +27,9 @@ def main() -> None:
     requirements = VENV / "requirements.txt"
     export = [uv, "export", "--quiet", "--frozen", "--all-groups", "--no-emit-project", "--output-file", requirements]
     run(export, environment)
-    run([uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", requirements], environment)
+    # Compiled once here, because not every machine lets Python keep what it compiles, and functions start often.
+    sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes", requirements]
+    run(sync, environment)
     # The build backend is locked too, hence no isolation.
     install = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", "-e", ROOT]
     run(install, environment)

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.backoff import Backoff
 from emulator.persistence import Store
-from emulator.triggers.backoff import Backoff
 
 SERVICE = "tasks"
 NAME_TAKEN_MS = 60 * 60 * 1000

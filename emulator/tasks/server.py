@@ -18,12 +18,10 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from emulator.clock import Clock
+from emulator.functions import Courier, Functions, FunctionSpec, Message
 from emulator.persistence import Store
 from emulator.tasks import queues
 from emulator.tasks.queues import Queues, Task
-from emulator.triggers.deliveries import Deliveries, Message
-from emulator.triggers.host import FunctionsHost
-from emulator.triggers.manifest import FunctionSpec
 from emulator.web import RunningServer, serve
 
 _TASK_ID = re.compile(r"[A-Za-z0-9_-]{1,500}")
@@ -48,7 +46,7 @@ class TasksServer:
     """The queues of one project and region: one for each task queue function."""
 
     def __init__(
-        self, *, host: FunctionsHost, deliveries: Deliveries, clock: Clock, store: Store, project: str, region: str
+        self, *, host: Functions, deliveries: Courier, clock: Clock, store: Store, project: str, region: str
     ) -> None:
         self.queues = Queues(store)
         self._host = host

@@ -6,32 +6,14 @@ Faults, the limit of concurrency and the log are here, once for all three.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from emulator.clock import Clock
 from emulator.faults import Fault, FaultPlan
+from emulator.functions import Message, Origin, Outcome, Result
 from emulator.triggers.host import FunctionLost, FunctionsError, FunctionsHost, FunctionTimeout
-
-Origin = Literal["event", "task", "schedule"]
-Result = Literal["ok", "failed", "timeout", "lost", "dropped", "refused", "unavailable", "too_large"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one delivery ended. `status` is the function's HTTP status, None if no answer of it was received.
-
-    failed: it answered, but not with 2xx. lost: its process died, or its answer never arrived. dropped, refused: by a
-    fault, before it ran. unavailable: the functions are stopped or did not load.
-    """
-
-    result: Result
-    status: int | None = None
-
-    @property
-    def ok(self) -> bool:
-        return self.result == "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +28,6 @@ class Delivery:
     status: int | None
     ms: float
     at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What is delivered. `event_id` is the same in each redelivery; `attempt` counts from 1."""
-
-    function: str
-    origin: Origin
-    event_id: str
-    headers: Mapping[str, str]
-    body: bytes
-    attempt: int = 1
-    timeout_seconds: float | None = None
 
 
 class Deliveries:

@@ -6,14 +6,15 @@ The listeners return at once, so that a commit never waits for a function; what 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from emulator.backoff import Backoff
 from emulator.clock import Clock
 from emulator.contracts import FirestoreChange, RtdbChange
+from emulator.functions import FunctionSpec, Message, Outcome
 from emulator.triggers import deltas, events, manifest, patterns
-from emulator.triggers.backoff import Backoff
-from emulator.triggers.deliveries import Deliveries, Message, Outcome
+from emulator.triggers.deliveries import Deliveries
 from emulator.triggers.events import CloudEvent
 from emulator.triggers.host import FunctionsHost
-from emulator.triggers.manifest import EventTrigger, FunctionSpec
+from emulator.triggers.manifest import EventTrigger
 from emulator.triggers.patterns import PathPattern
 
 # Failed events with a retry policy: https://cloud.google.com/functions/docs/bestpractices/retries

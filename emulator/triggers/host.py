@@ -21,8 +21,8 @@ from typing import Any, Literal
 import aiohttp
 from yarl import URL
 
+from emulator.functions import TIMEOUT_SECONDS_DEFAULT, FunctionSpec
 from emulator.triggers import manifest
-from emulator.triggers.manifest import FunctionSpec
 
 State = Literal["stopped", "starting", "ready", "down", "failed"]
 LogSink = Callable[[str], None]
@@ -229,7 +229,7 @@ class FunctionsHost:
         """
         if timeout_seconds is None:
             spec = self.functions.get(function)
-            timeout_seconds = spec.timeout_seconds if spec else manifest.TIMEOUT_SECONDS_DEFAULT
+            timeout_seconds = spec.timeout_seconds if spec else TIMEOUT_SECONDS_DEFAULT
         timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=timeout_seconds)
         while True:
             worker = await self._ready_worker()

@@ -5,12 +5,9 @@ The shapes are those of `firebase_functions.private.manifest.ManifestEndpoint`, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Kind = Literal["event", "https", "callable", "task", "schedule", "blocking"]
-
-# Cloud Run functions end after a minute unless they say otherwise.
-TIMEOUT_SECONDS_DEFAULT = 60.0
+from emulator.functions import TIMEOUT_SECONDS_DEFAULT, FunctionSpec, Kind
 
 _TRIGGER_KINDS: tuple[tuple[str, Kind], ...] = (
     ("eventTrigger", "event"),
@@ -20,31 +17,6 @@ _TRIGGER_KINDS: tuple[tuple[str, Kind], ...] = (
     ("scheduleTrigger", "schedule"),
     ("blockingTrigger", "blocking"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionSpec:
-    """One discovered function. `trigger` is the manifest's trigger object of its kind, without nulls."""
-
-    name: str
-    kind: Kind
-    trigger: Mapping[str, Any]
-    regions: tuple[str, ...] = ()
-    timeout_seconds: float = TIMEOUT_SECONDS_DEFAULT
-    concurrency: int | None = None
-
-    @property
-    def retry(self) -> bool:
-        """True if a failed event is delivered again; the SDK hard-codes False for RTDB and Firestore."""
-        return self.kind == "event" and self.trigger.get("retry") is True
-
-    @property
-    def reachable(self) -> bool:
-        """True if it answers at the public URL; the platform lets only its own services call the others."""
-        return self.kind in ("https", "callable")
-
-    def serves(self, region: str, default_region: str) -> bool:
-        return region in (self.regions or (default_region,))
 
 
 @dataclass(frozen=True, slots=True)

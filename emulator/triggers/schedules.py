@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from emulator.backoff import Backoff
 from emulator.clock import Clock
+from emulator.functions import FunctionSpec, Message, Outcome
 from emulator.triggers import cron
-from emulator.triggers.backoff import Backoff
 from emulator.triggers.cron import Schedule
-from emulator.triggers.deliveries import Deliveries, Message, Outcome
+from emulator.triggers.deliveries import Deliveries
 from emulator.triggers.host import FunctionsHost
-from emulator.triggers.manifest import FunctionSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emulator.backoff import Backoff
 from emulator.persistence import Store
 from emulator.tasks.queues import NAME_TAKEN_MS, QueueConfig, Queues, Task, TaskExists, TaskNotFound, UnknownQueue
 from emulator.tasks.queues import queue_config as parse_config
-from emulator.triggers.backoff import Backoff
 
 START = 1_700_000_000_000
 FAST = Backoff(min_seconds=10, max_seconds=300, max_doublings=3)

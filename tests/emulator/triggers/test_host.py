@@ -1,5 +1,6 @@
 """The life of the functions process: started, killed, crashed, restarted."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from emulator.functions import Message, Outcome
+from emulator.triggers.deliveries import Deliveries
 from emulator.triggers.events import CloudEvent
 from emulator.triggers.host import FunctionsLoadError, FunctionsUnavailable
 from tests.emulator.triggers.harness import FUNCTIONS_APP, PATIENCE_SECONDS, PROJECT, REGION, Harness, eventually
@@ -85,6 +88,23 @@ def test_killed_functions_stay_down_until_they_are_restarted(functions: Harness)
     assert [record["data"] for record in functions.records("request_created")] == [1]
 
 
+def test_the_concurrency_of_deliveries_can_be_bounded(functions: Harness) -> None:
+    def build() -> Deliveries:
+        return Deliveries(host=functions.host, clock=functions.clock, plan=functions.plan, max_concurrency=2)
+
+    async def deliver_all() -> list[Outcome]:
+        return await asyncio.gather(*(bounded.deliver(Message("gate", "task", str(n), {}, b"")) for n in range(5)))
+
+    bounded = functions.thread.call(build)
+    deliveries = asyncio.run_coroutine_threadsafe(deliver_all(), functions.thread.loop)
+    eventually(lambda: len(functions.records("gate")) == 2, "the first two")
+    functions.thread.run(functions.host.call("cors_api"))
+    assert len(functions.records("gate")) == 2 and bounded.busy()
+    functions.flag("gate-opens")
+    assert all(outcome.ok for outcome in deliveries.result(PATIENCE_SECONDS))
+    assert len(functions.records("gate")) == 5 and not bounded.busy()
+
+
 def test_retries_of_an_event_carry_its_id_and_end_with_success(functions: Harness) -> None:
     attributes = dict.fromkeys(("ref", "instance", "firebasedatabasehost", "location", "subject"), "k")
     attributes |= {"specversion": "1.0", "id": "event-1", "source": "//test", "time": "2026-01-01T00:00:00Z"}
@@ -145,6 +165,15 @@ def test_functions_that_do_not_load_say_why(fresh: Harness) -> None:
     fresh.change(None, {"requests": {"u": {"r": 1}}}, "requests/u/r")
     fresh.wait_idle()
     assert {row.result for row in fresh.deliveries.log} == {"unavailable"}
+
+
+def test_functions_that_are_still_loading_can_be_stopped(fresh: Harness) -> None:
+    starting = asyncio.run_coroutine_threadsafe(fresh.host.start(), fresh.thread.loop)
+    pid = eventually(lambda: fresh.host.pid)
+    fresh.thread.run(fresh.host.stop())
+    with pytest.raises(FunctionsLoadError):
+        starting.result(PATIENCE_SECONDS)
+    assert fresh.host.state == "stopped" and ended(pid)
 
 
 def test_the_process_ends_with_its_parent() -> None:

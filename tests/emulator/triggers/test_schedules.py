@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from emulator.triggers.backoff import Backoff
+from emulator.backoff import Backoff
 from emulator.triggers.schedules import Schedules
 from tests.emulator.triggers.harness import REGION, Harness, eventually
 

@@ -1,0 +1,124 @@
+"""Verification of an account over the cryptography alone.
+
+Measured: verify_chain over one account's entries in memory, holds and captures in turns. Floor: hashlib's SHA-256 of
+the same bytes, and with signatures also cryptography's Ed25519 verification of the same digests. Both once over the
+whole chain, in turns. The product has no hash-only mode: that row gives verify_chain a keyring that accepts every
+signature, so it shows what parsing and replaying cost. Budget: at least 0.5 times the floor's rate.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bench.environment import Bench
+from bench.rows import Budget, Row
+from bench.series import interleaved, timed
+from concierge.ledger import transfers
+from concierge.ledger.entries import HASH_DOMAIN, StoredEntry, entry_content, entry_hash
+from concierge.ledger.signatures import Keyring
+from concierge.ledger.transfers import Head, Movement
+from concierge.ledger.verification import verify_chain
+
+NAME = "verify"
+_LEDGER, _UID = "demo-concierge", "x" * 28
+_SEED = bytes(range(32))
+
+
+class _Trusting(Keyring):
+    """Accepts every signature."""
+
+    def verifies(self, key_id: str, digest_hex: str, signature: bytes) -> bool:
+        return True
+
+
+def measure(bench: Bench) -> list[Row]:
+    entries = chain(bench.rounds(1000, 300))
+    text = base64.b64encode(_SEED).decode()
+    public_key = Ed25519PrivateKey.from_private_bytes(_SEED).public_key()
+
+    def hashes() -> None:
+        for entry in entries:
+            hashlib.sha256(HASH_DOMAIN + entry.content).hexdigest()
+
+    def hashes_and_signatures() -> None:
+        for entry in entries:
+            public_key.verify(entry.signature, hashlib.sha256(HASH_DOMAIN + entry.content).digest())
+
+    return [
+        _row(bench, "signatures", "with signatures", entries, Keyring.from_text(text, []), hashes_and_signatures, ()),
+        _row(
+            bench,
+            "hashes",
+            "hashes only",
+            entries,
+            _Trusting.from_text(text, []),
+            hashes,
+            ("  there is no hash-only mode: signatures are accepted unchecked here, the rest is verify_chain's own",),
+        ),
+    ]
+
+
+def _row(
+    bench: Bench,
+    name: str,
+    title: str,
+    entries: list[StoredEntry],
+    keyring: Keyring,
+    floor: Callable[[], None],
+    notes: tuple[str, ...],
+) -> Row:
+    def verify() -> None:
+        verification = verify_chain(entries, ledger_id=_LEDGER, uid=_UID, keyring=keyring, head=None)
+        assert verification.verified, verification.findings[:3]
+
+    pairs = interleaved(
+        lambda: timed(verify) * 1000 / len(entries),
+        lambda: timed(floor) * 1000 / len(entries),
+        rounds=bench.rounds(15, 5),
+        seconds_max=bench.seconds_max / 2,
+    )
+    return Row(
+        name=f"{NAME}_{name}",
+        title=f"verify {title}, rate over the cryptography alone",
+        unit="us/entry",
+        measured=pairs.measured,
+        floor=pairs.floor,
+        floor_title="hashlib" if name == "hashes" else "hashlib and cryptography",
+        figure=pairs.inverse_ratios.median,
+        figure_unit="x",
+        budget=Budget(0.5, "at least"),
+        notes=notes,
+        details={"entries": len(entries), "pairwise": pairs.inverse_ratios.as_json()},
+    )
+
+
+def chain(pairs: int) -> list[StoredEntry]:
+    """A sound account: a grant, then this many holds with their captures."""
+    keyring = Keyring.from_text(base64.b64encode(_SEED).decode(), [])
+    entries: list[StoredEntry] = []
+    head = Head()
+
+    def append(movement: Movement | transfers.Refusal, op_id: str, hold_id: str | None = None) -> None:
+        nonlocal head
+        assert isinstance(movement, Movement)
+        content = entry_content(
+            ledger_id=_LEDGER,
+            uid=_UID,
+            head=head,
+            movement=movement,
+            op_id=op_id,
+            at="2026-01-01T00:00:00.000Z",
+            hold_id=hold_id,
+        )
+        digest = entry_hash(content)
+        entries.append(StoredEntry(content, digest, *keyring.sign(digest)))
+        head = transfers.advance(head, movement, digest)
+
+    append(transfers.credit(head, "grant", 1_000_000_000_000, "expense:bonus"), "welcome-bonus")
+    for number in range(pairs):
+        hold_id = f"{number:032x}"
+        append(transfers.hold(head, 42_760, 2_000), f"hold:{hold_id}", hold_id)
+        append(transfers.resolve(head, "capture", 42_760, 4_410, "revenue:chat"), f"settle:{hold_id}", hold_id)
+    return entries

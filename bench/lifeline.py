@@ -1,0 +1,16 @@
+"""How the processes of a benchmark end: with their standard input, hence with the process that started them."""
+
+import asyncio
+import os
+import sys
+
+
+async def until_input_ends() -> None:
+    ended = asyncio.Event()
+
+    def read() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            ended.set()
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), read)
+    await ended.wait()
