@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ async def _run(options: SuiteOptions, *, as_json: bool) -> int:
     if as_json:
         # Interrupts of a terminal reach the whole group; the parent decides when this process ends.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
-        loop.add_reader(sys.stdin.fileno(), lambda: ended.set() if not os.read(sys.stdin.fileno(), 4096) else None)
+        # Input that cannot be watched, as /dev/null, is no sign of a parent: then only a signal ends the process.
+        with suppress(PermissionError):
+            loop.add_reader(sys.stdin.fileno(), lambda: ended.set() if not os.read(sys.stdin.fileno(), 4096) else None)
     try:
         suite = Suite(options)
         try:
