@@ -9,7 +9,7 @@ _HEAD = ("what", "measured", "floor", "figure", "budget", "")
 
 
 def number(value: float) -> str:
-    """Three significant digits, without an exponent: 0.0123, 1.23, 12.3, 123, 1235."""
+    """Three significant digits or all before the point: 0.0123, 1.23, 12.3, 123, 1235."""
     size = abs(value)
     if size >= 100 or value == int(value):
         return f"{value:.0f}"

@@ -32,8 +32,8 @@ def measure(bench: Bench) -> list[Row]:
             _idle(requests[number % len(requests)])
 
     pairs = interleaved(
-        lambda: timed(all_classified) / _CALLS,
-        lambda: timed(nothing) / _CALLS,
+        lambda: timed(all_classified) * 1000 / _CALLS,
+        lambda: timed(nothing) * 1000 / _CALLS,
         rounds=bench.rounds(100, 20),
         seconds_max=bench.seconds_max,
     )
@@ -41,13 +41,13 @@ def measure(bench: Bench) -> list[Row]:
         Row(
             name=NAME,
             title="classifier",
-            unit="ms",
+            unit="us",
             measured=pairs.measured,
             floor=pairs.floor,
             floor_title="an empty call",
             figure=pairs.measured.median,
-            figure_unit="ms",
-            budget=Budget(1, "at most"),
+            figure_unit="us",
+            budget=Budget(1000, "at most"),
         )
     ]
 

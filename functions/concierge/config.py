@@ -25,7 +25,6 @@ class Settings(BaseSettings):
 
     google_cloud_project: str = Field(min_length=1, default="demo-concierge")
     database_url: str = ""
-    firebase_database_emulator_host: str = ""
 
     ai_platform_api_key: SecretStr = SecretStr("")
     ai_platform_base_url: str = ""

@@ -1,6 +1,7 @@
 """Settings: what is wrong is named, and a secret never shows."""
 
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,12 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_amounts_are_microcredits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WELCOME_BONUS_AMOUNT", "12.5")
     assert load_settings().welcome_bonus_microcredits == 12_500_000
+
+
+def test_every_setting_is_explained_with_its_default() -> None:
+    """.env.example names each variable, and what it shows is what an unset variable means."""
+    example = Path(__file__).parent.parent.parent / ".env.example"
+    shown = dict(line.split("=", 1) for line in example.read_text().splitlines() if line and not line.startswith("#"))
+    assert set(shown) == {name.upper() for name in Settings.model_fields}
+    from_example = Settings(**{name.lower(): value for name, value in shown.items()})
+    assert from_example == load_settings()
