@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 
 
@@ -12,5 +13,8 @@ async def until_input_ends() -> None:
         if not os.read(sys.stdin.fileno(), 4096):
             ended.set()
 
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), read)
+    loop = asyncio.get_running_loop()
+    # Interrupts of a terminal reach the whole group; the parent decides when this process ends.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_reader(sys.stdin.fileno(), read)
     await ended.wait()

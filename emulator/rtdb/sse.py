@@ -153,12 +153,12 @@ async def stream(
     if credentials.expires_at_ms is not None:
         helpers.append(asyncio.create_task(_revoke_at(events, clock, credentials.expires_at_ms)))
     try:
-        await response.prepare(request)
-        while (chunk := await events.next()) is not None:
-            await response.write(chunk)
-        await response.write_eof()
-    except ConnectionError:
-        pass  # the reader has gone, which is how streams end
+        # A reader that has gone is how streams end.
+        with suppress(ConnectionError):
+            await response.prepare(request)
+            while (chunk := await events.next()) is not None:
+                await response.write(chunk)
+            await response.write_eof()
     finally:
         databases.unwatch(namespace, watch)
         for helper in helpers:
