@@ -1,4 +1,5 @@
-"""`python -m bench`: measures every budget, prints the table, writes bench/results/latest.json and latest.svg.
+"""`python -m bench`: measures every budget, prints the table, writes bench/results/latest.json and latest.svg
+(or partial.* after `--only` or an interruption).
 
 Each figure is measured beside its floor in this one run. A budget that is missed is marked and is no error; the exit
 code is 1 only if something could not be measured. The run ends by itself: sampling is bounded, and so is the whole.
@@ -85,7 +86,7 @@ def main() -> int:
     print(table.render(rows))
     for name, reason in failures.items():
         print(f"NOT MEASURED: {name}: {reason}")
-    _write(rows, failures, seconds, quick=arguments.quick)
+    _write(rows, failures, seconds, name="partial" if arguments.only or failures else "latest", quick=arguments.quick)
     return 1 if failures else 0
 
 
@@ -93,7 +94,7 @@ def _time_is_up(number: int, frame: FrameType | None) -> None:
     raise _TimeIsUp
 
 
-def _write(rows: list[Row], failures: dict[str, str], seconds: float, *, quick: bool) -> None:
+def _write(rows: list[Row], failures: dict[str, str], seconds: float, *, name: str, quick: bool) -> None:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     machine: dict[str, Any] = {
         "cores": os.cpu_count(),
@@ -110,10 +111,10 @@ def _write(rows: list[Row], failures: dict[str, str], seconds: float, *, quick: 
         "notMeasured": failures,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     caption = f"{at}, {machine['cores']} cores, Python {machine['python']}" + (", quick" if quick else "")
-    (RESULTS / "latest.svg").write_text(chart.render(rows, caption), encoding="utf-8")
-    print(f"\n{seconds:.0f} s; {RESULTS / 'latest.json'}, {RESULTS / 'latest.svg'}")
+    (RESULTS / f"{name}.svg").write_text(chart.render(rows, caption), encoding="utf-8")
+    print(f"\n{seconds:.0f} s; {RESULTS / name}.json, .svg")
 
 
 if __name__ == "__main__":

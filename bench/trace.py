@@ -46,14 +46,11 @@ def steps(marks: Sequence[Mark], expected: Sequence[Step], start_ns: int, end_ns
     """
     result: dict[str, float] = {}
     at_ns = start_ns
-    position = 0
     for step in expected:
-        for index in range(position, len(marks)):
-            mark = marks[index]
-            if mark.at_ns >= at_ns and step.found(mark):
-                result[step.title] = (mark.at_ns - at_ns) / 1e6
-                at_ns, position = mark.at_ns, index + 1
-                break
+        mark = next((mark for mark in marks if mark.at_ns >= at_ns and step.found(mark)), None)
+        if mark is not None:
+            result[step.title] = (mark.at_ns - at_ns) / 1e6
+            at_ns = mark.at_ns
     result["the rest"] = (end_ns - at_ns) / 1e6
     return result
 
