@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 from bench.rows import Row
 from bench.table import budget_text, number
 
-_WIDTH, _LABEL_WIDTH, _VALUE_WIDTH = 1080, 400, 240
+_WIDTH, _LABEL_WIDTH, _VALUE_WIDTH = 1040, 360, 240
 _ROW_HEIGHT, _BAR_HEIGHT, _TOP, _BOTTOM = 34, 16, 74, 34
 _SCALE_MAX = 2.0
 """Bars end at twice the budget; a longer one is cut, and its number says how long it is."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.rows import Row
 from bench.series import Series
 
-_HEAD = ("what", "measured", "floor", "figure", "budget", "")
+_HEAD = ("what", "measured", "floor", "of floor", "figure", "budget", "")
 
 
 def number(value: float) -> str:
@@ -35,6 +35,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.title,
         _series(row.measured, row.unit),
         _series(row.floor, row.unit),
+        f"{number(row.measured.median / row.floor.median)} x" if row.floor is not None else "",
         f"{number(row.figure)} {row.figure_unit}",
         budget_text(row),
         "ok" if row.verdict == "ok" else "OVER",

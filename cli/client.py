@@ -70,8 +70,10 @@ class Client:
         """Writes through the security rules."""
         _checked(self._http.put(self._database_url(path), params=self._database_parameters(), json=value))
 
-    def read(self, path: str) -> Any:
-        return _checked(self._http.get(self._database_url(path), params=self._database_parameters()))
+    def read(self, path: str, **query: str) -> Any:
+        """The value of a location; `query` as the REST API has it, values in JSON: orderBy='"$key"', startAt='"3"'."""
+        parameters = {**self._database_parameters(), **query}
+        return _checked(self._http.get(self._database_url(path), params=parameters))
 
     def listen(self, path: str) -> "Listener":
         """Follows a location by server-sent events."""

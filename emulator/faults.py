@@ -11,7 +11,7 @@ A service asks `plan.take(target)` where it is about to act and obeys what it ge
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Action = Literal["error", "error_after", "drop", "duplicate", "delay"]
+Action = Literal["error", "error_after", "abort", "drop", "duplicate", "delay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Fault:
     """What happens to the next `count` uses of `target`, after letting `skip` uses pass.
 
     error: refused before anything happened. error_after: applied, but the caller is told it failed (a lost answer).
+    abort: refused as under contention, which clients meet with other retries than an outage (Firestore only).
     drop: a delivery that never arrives. duplicate: one that arrives twice. delay: one that arrives `delay_ms` late.
     """
 

@@ -63,7 +63,7 @@ class _Boots:
 def measure(bench: Bench) -> list[Row]:
     assert bench.provider_url, "the provider is started before the clock is"
     boots = _Boots(bench)
-    pairs = interleaved(boots.embedded, boots.bare, rounds=bench.rounds(4, 2), seconds_max=bench.seconds_max, warm_up=0)
+    pairs = interleaved(boots.embedded, boots.bare, rounds=bench.rounds(6, 2), seconds_max=bench.seconds_max, warm_up=0)
     ready = Pairs(Series.of([each / 1000 for each in boots.ready_ms]), _seconds(pairs.floor))
     listening = Pairs(_seconds(pairs.measured), _seconds(pairs.floor))
     emulator, functions = _after_requests(bench)

@@ -81,7 +81,7 @@ def _row(
     )
     return Row(
         name=f"{NAME}_{name}",
-        title=f"verify {title}, rate over the cryptography alone",
+        title=f"verify {title}, rate",
         unit="us/entry",
         measured=pairs.measured,
         floor=pairs.floor,

@@ -16,7 +16,7 @@ import grpc.aio
 from emulator.clock import Clock
 from emulator.contracts import FirestoreChange, FirestoreListener
 from emulator.faults import Fault, FaultPlan
-from emulator.firestore.errors import FirestoreError, PermissionDenied, Unavailable
+from emulator.firestore.errors import Aborted, FirestoreError, PermissionDenied, Unavailable
 from emulator.firestore.listen import ListenStream
 from emulator.firestore.protocol import message_class
 from emulator.firestore.service import FirestoreService
@@ -161,7 +161,7 @@ class FirestoreServer:
 
         async def serve(request: Any, context: Any) -> Any:
             try:
-                fault = await self._meet_fault(target)
+                fault = await self._meet_fault(target, getattr(request, "transaction", b""))
                 response = await call(request)
                 _lose_answer(fault)
             except FirestoreError as error:
@@ -214,13 +214,18 @@ class FirestoreServer:
             if reader is not None:
                 reader.cancel()
 
-    async def _meet_fault(self, target: str) -> Fault | None:
-        """Obeys the fault that is planned for this call, as far as it comes before the call. Raises Unavailable."""
+    async def _meet_fault(self, target: str, transaction_id: bytes = b"") -> Fault | None:
+        """Obeys the fault that is planned for this call, as far as it comes before it. Raises Unavailable, Aborted."""
         fault = self._faults.take(target)
         if fault is None:
             return None
         if fault.action == "error":
             raise Unavailable(f"{target} is unavailable: a planned fault.")
+        if fault.action == "abort":
+            # A transaction that is aborted is over: it must not stand in the way of its own retry.
+            if transaction_id:
+                self.transactions.rollback(transaction_id)
+            raise Aborted(f"{target} met contention: a planned fault.")
         if fault.action == "delay":
             await asyncio.sleep(fault.delay_ms / 1000)
         return fault

@@ -171,6 +171,32 @@ def test_a_crash_around_the_capture_never_charges_twice(backend: Backend, point:
     assert backend.audit(client).head.posted == 1_000_000_000 - (360 if captured else 0)
 
 
+@pytest.mark.acceptance("M05")
+def test_a_capture_that_the_ledger_cannot_take_is_made_up_by_the_sweeper(
+    backend: Backend, provider: ScriptedProvider
+) -> None:
+    gate = threading.Event()
+    provider.on("m05-postponed", Behaviour(gate=gate, gate_at=1))
+    client = backend.welcomed()
+    request_id = backend.ask(client, "m05-postponed")
+    backend.await_status(client, request_id, "streaming")
+    backend.fault("firestore.Commit", "abort", count=1_000)
+    gate.set()
+    eventually(lambda: backend.admin("housekeeping/settlements").get(), "the postponed settlement")
+    assert backend.response(client, request_id)["status"] == "streaming"
+    backend.sweep()
+    assert backend.kinds(client) == ["grant", "hold"], "the ledger is still down"
+    backend.clear_faults()
+    backend.sweep()
+    response = backend.response(client, request_id)
+    assert (response["status"], response["text"]) == ("done", "Hello, world.")
+    assert response["cost"]["chargedMicrocredits"] == 360
+    backend.sweep()
+    assert backend.kinds(client) == ["grant", "hold", "capture"]
+    assert backend.admin("housekeeping/settlements").get() is None
+    backend.audit(client)
+
+
 @pytest.mark.acceptance("M06")
 @pytest.mark.parametrize("model", ["never-heard-of", "no-price", "zero-price"])
 def test_an_unknown_or_zero_price_is_refused(backend: Backend, provider: ScriptedProvider, model: str) -> None:

@@ -138,6 +138,29 @@ def test_cancel_races_completion(backend: Backend, provider: ScriptedProvider) -
     backend.audit(client)
 
 
+@pytest.mark.acceptance("S06")
+def test_a_client_that_reconnects_reads_on_from_its_number(backend: Backend, provider: ScriptedProvider) -> None:
+    gate = threading.Event()
+    provider.on("s06", Behaviour(tokens=WORDS, gate=gate, gate_at=15, token_seconds=0.01))
+    client = backend.welcomed()
+    path = f"responses/{uid_of(client)}/s06-1"
+    seen: dict[int, str] = {}
+    with client.listen(f"{path}/chunks") as listener:
+        backend.ask(client, "s06", "s06-1")
+        while "word14 " not in "".join(seen.values()):
+            seen.update(numbered(listener.next(60)))
+    gate.set()
+    backend.await_status(client, "s06-1")
+    # The first device comes back with its cursor; the second one reads everything.
+    cursor = max(seen) + 1
+    later = numbered(client.read(f"{path}/chunks", orderBy='"$key"', startAt=f'"{cursor}"'))
+    whole = numbered(client.read(f"{path}/chunks"))
+    assert later
+    assert not set(later) & set(seen)
+    assert {**seen, **later} == whole
+    assert "".join(whole[number] for number in sorted(whole)) == "".join(WORDS)
+
+
 @pytest.mark.acceptance("S07")
 def test_a_duplicate_delivery_leaves_the_live_stream_alone(backend: Backend, provider: ScriptedProvider) -> None:
     gate = threading.Event()
@@ -219,6 +242,7 @@ def test_a_bug_of_ours_reaches_the_client_as_a_code(backend: Backend) -> None:
     backend.audit(client)
 
 
+@pytest.mark.acceptance("S05")
 def test_a_provider_that_breaks_off_is_charged_for_what_it_delivered(
     backend: Backend, provider: ScriptedProvider
 ) -> None:

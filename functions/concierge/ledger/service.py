@@ -4,6 +4,7 @@ Appends cost 2 reads and 3 writes. The body of a transaction is pure apart from 
 run it again. A commit whose answer was lost is run again too, and then finds its own record.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,8 @@ _RETRYABLE = (
     google_exceptions.AlreadyExists,
 )
 _BACKOFF = Backoff(attempts=8, base_seconds=0.05, cap_seconds=2.0)
+# The client library retries an outage for up to a minute by itself; no further attempt starts after this.
+_PATIENCE_SECONDS = 30
 _RESOLVED_STATES: dict[ResolutionKind, Any] = {"capture": "captured", "release": "released", "expire": "expired"}
 
 
@@ -299,7 +302,8 @@ class Ledger:
                 raise
             return result
 
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         try:
-            return call_with_retry(attempt, backoff=_BACKOFF, retry_on=(*_RETRYABLE, _Contended))
+            return call_with_retry(attempt, backoff=_BACKOFF, retry_on=(*_RETRYABLE, _Contended), deadline=deadline)
         except (*_RETRYABLE, _Contended) as error:
             raise Unavailable("The ledger does not answer at the moment.") from error
