@@ -110,7 +110,7 @@ class Deliveries:
         match fault.action:
             case "drop":
                 return self.record(message, Outcome("dropped"))
-            case "error":
+            case "error" | "abort":
                 return self.record(message, Outcome("refused"))
             case "delay":
                 return await self._late(message, fault.delay_ms)

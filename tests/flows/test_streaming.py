@@ -265,3 +265,20 @@ def test_a_provider_that_recovers_is_asked_again(backend: Backend, provider: Scr
     assert provider.calls["recovers"] == 3
     assert response["cost"]["chargedMicrocredits"] == 360
     backend.audit(client)
+
+
+def test_answers_share_a_connection_to_the_provider(backend: Backend, provider: ScriptedProvider) -> None:
+    """A new TCP and TLS handshake for each answer would delay its first token."""
+    provider.on("kept", Behaviour())
+    provider.on("let-go", Behaviour(gate=threading.Event(), gate_at=1))
+    client = backend.welcomed()
+    for _ in range(3):
+        assert backend.answer(client, "kept")["status"] == "done"
+    assert len(set(provider.peers["kept"])) == 1
+    request_id = backend.ask(client, "let-go")
+    backend.await_status(client, request_id, "streaming")
+    cancel(client, request_id)
+    assert backend.await_status(client, request_id)["status"] == "cancelled"
+    assert backend.answer(client, "kept")["status"] == "done"
+    assert provider.calls["kept"] == 4
+    backend.audit(client)

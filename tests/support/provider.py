@@ -31,7 +31,8 @@ class Behaviour:
 
 
 class ScriptedProvider:
-    """The server and its record. `calls[marker]` counts requests, `answers` completed ones, `aborted` cut ones."""
+    """The server and its record. `calls[marker]` counts requests, `answers` completed ones, `aborted` cut ones;
+    `peers[marker]` are the ports that requests came from."""
 
     def __init__(self) -> None:
         self._behaviours: dict[str, Behaviour] = {}
@@ -40,6 +41,7 @@ class ScriptedProvider:
         self.answers: Counter[str] = Counter()
         self.aborted: Counter[str] = Counter()
         self.requests: dict[str, list[dict[str, Any]]] = {}
+        self.peers: dict[str, list[int]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -90,6 +92,7 @@ def _handler(provider: ScriptedProvider) -> type[BaseHTTPRequestHandler]:
             marker, behaviour = provider.find(request["messages"][-1]["content"])
             provider.record(provider.calls, marker)
             provider.requests.setdefault(marker, []).append(request)
+            provider.peers.setdefault(marker, []).append(self.client_address[1])
             if request["model"] in behaviour.models_failing:
                 self._json(503, {"error": {"message": "secret detail: this model is down"}})
             elif behaviour.statuses:

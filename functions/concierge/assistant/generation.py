@@ -77,7 +77,11 @@ class _Pump(threading.Thread):
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must learn that nothing more will come
             log("ERROR", "provider.crashed", error=error)
             ended = _Ended(None, ProviderUnavailable("The model provider does not answer."))
+        stream, self._stream = self._stream, None
         self.items.put(ended)
+        if stream is not None:
+            # After the end was told: giving the connection back may wait for the provider.
+            stream.release()
 
     def _answer(self) -> _Ended:
         for candidate, call in self._calls:
@@ -96,6 +100,7 @@ class _Pump(threading.Thread):
                     return _Ended(stream.usage)
                 except ProviderFault as fault:
                     log("WARNING", "provider.fault", model=call.model, detail=str(fault), retryable=fault.retryable)
+                    self._drop_stream()
                     if delivered:
                         # The client has text of this answer: starting again would repeat it.
                         return _Ended(None, ProviderUnavailable("The model provider broke off its answer."))
@@ -104,6 +109,12 @@ class _Pump(threading.Thread):
                         break
                     self._stopped.wait(wait_seconds)
         return _Ended(None, ProviderUnavailable("The model provider does not answer."))
+
+    def _drop_stream(self) -> None:
+        """Closes the stream of a failed attempt."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.release()
 
 
 def generate(

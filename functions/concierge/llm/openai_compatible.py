@@ -17,6 +17,10 @@ import openai
 # What a provider's nonsense turns into while it is read: the package builds its objects without checking types.
 _NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError)
 
+_KEPT_STREAM = "concierge_kept_stream"
+# What may follow the last event: the end of the chunked body, now and then a comment.
+_REST_CHUNKS_MAX = 8
+
 
 class ProviderFault(Exception):
     """The provider failed. `retryable` says whether the same call may work later; details are for the log only."""
@@ -44,11 +48,67 @@ class ChatCall:
     temperature: float | None = None
 
 
+class _KeptStream(httpx2.SyncByteStream):
+    """A response body whose connection can be used again.
+
+    The `openai` package closes a stream at its last event, a few bytes before the end of the body, and a connection
+    with an unread body is thrown away: every answer would begin with a new TCP and TLS handshake. So closing waits
+    for `finish`, unless the body was read to its end.
+    """
+
+    def __init__(self, body: httpx2.SyncByteStream) -> None:
+        self._body = body
+        self._chunks = iter(body)
+        self._exhausted = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            self._exhausted = True
+            raise
+
+    def close(self) -> None:
+        if self._exhausted:
+            self._body.close()
+
+    def finish(self, *, read_rest: bool) -> None:
+        """Closes for good, after reading what is left if the connection is worth keeping."""
+        try:
+            if read_rest and not self._exhausted:
+                for _ in range(_REST_CHUNKS_MAX):
+                    if next(self._chunks, None) is None:
+                        break
+        except httpx2.HTTPError:
+            # The rest did not come: then the connection is closed instead of kept.
+            return
+        finally:
+            self._body.close()
+
+
+class _KeepingTransport(httpx2.HTTPTransport):
+    """The usual transport; bodies of streamed answers can be finished by whoever reads them."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            assert isinstance(response.stream, httpx2.SyncByteStream)
+            kept = _KeptStream(response.stream)
+            response.stream = kept
+            response.extensions = {**response.extensions, _KEPT_STREAM: kept}
+        return response
+
+
 class ChatStream:
-    """The answer while it arrives. Iterate once; `usage` is set after the end if the provider sent a sound one."""
+    """The answer while it arrives. Iterate once, then `release`; `usage` is set after the end if the provider sent a
+    sound one."""
 
     def __init__(self, stream: "openai.Stream[Any]") -> None:
         self._stream = stream
+        self._complete = False
         self._aborted = threading.Event()
         self.usage: Usage | None = None
 
@@ -71,10 +131,16 @@ class ChatStream:
             if self._aborted.is_set():
                 return
             raise _fault(error) from error
-        finally:
-            self._stream.close()
+        self._complete = True
         if not finished and not self._aborted.is_set():
             raise ProviderFault("the provider's stream held no answer", retryable=True)
+
+    def release(self) -> None:
+        """Gives the connection back, for another answer if this one was read whole. May wait for the provider."""
+        self._stream.close()
+        kept = self._stream.response.extensions.get(_KEPT_STREAM)
+        if kept is not None:
+            kept.finish(read_rest=self._complete and not self._aborted.is_set())
 
     def abort(self) -> None:
         """Ends the stream from another thread, even one that is blocked in a read."""
@@ -94,7 +160,8 @@ class OpenAICompatibleProvider:
         self, *, base_url: str, api_key: str, connect_timeout_seconds: float, silence_timeout_seconds: float
     ) -> None:
         timeout = httpx2.Timeout(silence_timeout_seconds, connect=connect_timeout_seconds)
-        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=timeout)
+        http_client = openai.DefaultHttpxClient(transport=_KeepingTransport(), timeout=timeout)
+        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=http_client)
 
     def stream_chat(self, call: ChatCall) -> ChatStream:
         """Starts an answer. Raises ProviderFault."""
