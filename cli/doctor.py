@@ -41,6 +41,24 @@ def require_startable() -> None:
     load_catalogue(configured.model_catalogue_file)
 
 
+def choose_model() -> str | None:
+    """For the start of a stack with a provider but no AI_PLATFORM_CHAT_MODEL: a priced model that the provider offers.
+
+    The default where it is offered, else the first of the catalogue; None if the provider does not say what it offers,
+    or offers nothing that has a price. Then the default is tried.
+    """
+    configured = load_settings()
+    if not configured.ai_platform_base_url or configured.ai_platform_chat_model:
+        return None
+    catalogue = load_catalogue(configured.model_catalogue_file)
+    try:
+        offered = set(wiring.build_provider(configured).model_ids())
+    except ProviderFault:
+        return None
+    candidates = [catalogue.default_chat_model, *catalogue.ids()]
+    return next((model for model in candidates if model in offered), None)
+
+
 def diagnose() -> list[Check]:
     """Stops at settings that cannot be read; otherwise every check is made."""
     settings_check, configured = _settings()

@@ -33,11 +33,13 @@ class _NotStartable(Exception):
 
 
 def _require_startable() -> None:
-    from cli.doctor import require_startable
+    from cli.doctor import choose_model, require_startable
     from concierge.errors import Configuration
 
     try:
         require_startable()
+        if model := choose_model():
+            os.environ["AI_PLATFORM_CHAT_MODEL"] = model
     except Configuration as error:
         raise _NotStartable(f"{error.message} (.env.example explains it)") from None
 

@@ -68,6 +68,19 @@ def test_demo_talks_to_the_provider_that_is_configured(provider: ScriptedProvide
     assert provider.calls["a question for the provider"] == 1
 
 
+def test_demo_asks_for_a_model_that_the_provider_offers(provider: ScriptedProvider) -> None:
+    marker = "which model is this"
+    provider.on(marker, Behaviour())
+    provider.offers = ["something-unpriced", "gpt-4o-mini"]
+    try:
+        settings = {"AI_PLATFORM_BASE_URL": provider.base_url, "AI_PLATFORM_API_KEY": "k"}
+        finished = run("demo", "--json", "--text", marker, **settings)
+    finally:
+        provider.offers = ["scripted"]
+    assert finished.returncode == 0, finished.stderr
+    assert [request["model"] for request in provider.requests[marker]] == ["gpt-4o-mini"]
+
+
 def test_demo_for_people_shows_the_whole_journey() -> None:
     finished = run("demo")
     assert finished.returncode == 0, finished.stderr

@@ -37,6 +37,7 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self._behaviours: dict[str, Behaviour] = {}
         self._lock = threading.Lock()
+        self.offers = ["scripted"]
         self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.aborted: Counter[str] = Counter()
@@ -85,7 +86,8 @@ def _handler(provider: ScriptedProvider) -> type[BaseHTTPRequestHandler]:
             """Quiet: the record is in the counters."""
 
         def do_GET(self) -> None:
-            self._json(200, {"object": "list", "data": [{"id": "scripted", "object": "model"}]})
+            data = [{"id": model, "object": "model"} for model in provider.offers]
+            self._json(200, {"object": "list", "data": data})
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

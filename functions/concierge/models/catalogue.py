@@ -72,7 +72,8 @@ class Catalogue:
                     raise ValueError(f"{model.id} falls back on {fallback}, which is not in the catalogue")
 
     def ids(self) -> list[str]:
-        return sorted(self._models)
+        """All ids, in the order of the file: the order of preference where nothing else decides."""
+        return list(self._models)
 
     def model(self, model_id: str) -> Model:
         """Raises Unpriced for a model that the catalogue does not know."""
