@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.backend import Backend, eventually
 from support.provider import Behaviour, ScriptedProvider
@@ -167,3 +168,19 @@ def test_data_survives_a_kill(tmp_path: Path, provider: ScriptedProvider) -> Non
             assert len({entry["keyId"] for entry in entries}) == 1
             eventually(lambda: client.read(f"balances/{uid}")["held"] == 0, "the mirror")
             second.close()
+
+
+def test_a_stack_for_people_ends_on_a_signal_and_leaves_nothing_behind() -> None:
+    command = [sys.executable, "-m", "emulator", "--source", "functions"]
+    root = Path(__file__).parent.parent.parent
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("The embedded Firebase is up")
+        addresses = dict(process.stdout.readline().split() for _ in range(8))
+        functions = httpx.get(f"{addresses['hub']}/functions", trust_env=False).json()["pid"]
+        os.kill(functions, 0)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(60) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(functions, 0)
