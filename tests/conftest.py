@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.backend import Backend
+from support.backend import SIGNING_KEY, Backend
 from support.provider import ScriptedProvider
 
 from cli.stack import Stack
 
-SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
 _LIMITS = {"kind": "chat", "context_tokens": 200_000, "output_tokens_max": 4_000}
 CATALOGUE = {
     "default_chat_model": "scripted",
@@ -46,7 +45,7 @@ def shared_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPath
         (folder / "stack.log").open("w") as log,
         Stack.start(environment=environment(provider, catalogue), log=log) as stack,
     ):
-        backend = Backend(stack, SIGNING_KEY, str(catalogue))
+        backend = Backend(stack, folder)
         yield backend
         backend.close()
 

@@ -1,6 +1,5 @@
 """The commands as people type them."""
 
-import base64
 import json
 import os
 import signal
@@ -11,13 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-from support.backend import Backend, eventually
+from support.backend import SIGNING_KEY, Backend, eventually
 from support.provider import Behaviour, ScriptedProvider
 
 from cli.stack import Stack
 
 CONCIERGE = [sys.executable, "-m", "cli.main"]
-KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -123,17 +121,21 @@ def test_doctor_names_what_is_missing_and_passes_when_all_is_well(backend: Backe
     assert "LEDGER_SIGNING_KEY" in ill.stdout
     assert "AI_PLATFORM_BASE_URL" in ill.stdout
     settings = {"AI_PLATFORM_BASE_URL": provider.base_url, "AI_PLATFORM_API_KEY": "secret-key-1"}
-    other = run("doctor", **backend.stack.environment, **settings, LEDGER_SIGNING_KEY=KEY)
+    other = run("doctor", **backend.stack.environment, **settings, LEDGER_SIGNING_KEY=SIGNING_KEY)
     assert other.returncode == 1
     assert "AI_PLATFORM_CHAT_MODEL" in other.stdout, "the scripted provider does not offer the default model"
-    catalogue = backend.stack_catalogue
+    catalogue = str(backend.catalogue)
     well = run(
-        "doctor", **backend.stack.environment, **settings, LEDGER_SIGNING_KEY=KEY, MODEL_CATALOGUE_FILE=catalogue
+        "doctor",
+        **backend.stack.environment,
+        **settings,
+        LEDGER_SIGNING_KEY=SIGNING_KEY,
+        MODEL_CATALOGUE_FILE=catalogue,
     )
     assert well.returncode == 0, well.stdout
     assert "FAIL" not in well.stdout
     for finished in (ill, other, well):
-        assert KEY not in finished.stdout + finished.stderr
+        assert SIGNING_KEY not in finished.stdout + finished.stderr
         assert "secret-key-1" not in finished.stdout + finished.stderr
 
 
@@ -143,7 +145,7 @@ def test_data_survives_a_kill(tmp_path: Path, provider: ScriptedProvider) -> Non
     arguments = ("--data", str(tmp_path))
     with (tmp_path / "log").open("w") as log:
         stack = Stack.start(arguments=arguments, environment=environment, log=log)
-        first = Backend(stack, KEY)
+        first = Backend(stack, tmp_path)
         client = first.welcomed()
         request_id = first.ask(client, "hello")
         answered = first.await_status(client, request_id)
@@ -156,7 +158,7 @@ def test_data_survives_a_kill(tmp_path: Path, provider: ScriptedProvider) -> Non
         stack.stop()
         first.close()
         with Stack.start(arguments=arguments, environment=environment, log=log) as again:
-            second = Backend(again, KEY)
+            second = Backend(again, tmp_path)
             client = second.client()
             client.session = session
             client.refresh_id_token()

@@ -1,5 +1,6 @@
 """Money: nothing is lost, charged twice or left held, whatever happens on the way."""
 
+import base64
 import subprocess
 import sys
 import threading
@@ -11,11 +12,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from support.backend import Backend, eventually
+from support.backend import SIGNING_KEY, Backend, eventually
 from support.provider import Behaviour, ScriptedProvider
 
 from cli.client import ClientError
 from concierge.errors import Conflict, HoldExpired
+from concierge.ledger.entries import StoredEntry
+from concierge.ledger.signatures import Keyring
+from concierge.ledger.verification import verify_chain
 
 SHORT = {"options": {"maxTokens": 10}}
 
@@ -411,7 +415,7 @@ def test_entries_of_an_older_version_verify_after_an_upgrade(backend: Backend, g
         environment = {
             **backend.stack.environment,
             "LEDGER_ID": golden["ledger"],
-            "LEDGER_SIGNING_KEY": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            "LEDGER_SIGNING_KEY": SIGNING_KEY,
             "LEDGER_PUBLIC_KEYS": ",".join(golden["publicKeys"]),
             "PATH": "/usr/bin:/bin",
         }
@@ -426,3 +430,46 @@ def test_entries_of_an_older_version_verify_after_an_upgrade(backend: Backend, g
     ill = verify()
     assert ill.returncode == 1
     assert "entry 3: HASH_MISMATCH" in ill.stdout
+
+
+@pytest.mark.acceptance("M15")
+def test_a_rotated_key_keeps_old_entries_valid(backend: Backend) -> None:
+    """A deploy with a new signing key and the old one's public half: the account verifies across both."""
+    client = backend.welcomed()
+    assert backend.answer(client, "hello")["status"] == "done"
+    old_keys = client.api("/ledger/keys")["keys"]
+    new_key = base64.b64encode(bytes(range(1, 33))).decode()
+    backend.restart_functions(LEDGER_SIGNING_KEY=new_key, LEDGER_PUBLIC_KEYS=",".join(old_keys.values()))
+    assert backend.answer(client, "hello")["status"] == "done"
+    published = client.api("/ledger/keys")
+    page = client.api(f"/accounts/{uid_of(client)}/ledger/entries")
+    backend.restart_functions()
+    entries = [
+        StoredEntry(
+            base64.b64decode(entry["content"]), entry["hash"], entry["keyId"], base64.b64decode(entry["signature"])
+        )
+        for entry in page["entries"]
+    ]
+    (old_id,), (new_id,) = old_keys, set(published["keys"]) - set(old_keys)
+    assert [entry.key_id for entry in entries] == [old_id] * 3 + [new_id] * 2
+
+    def findings(keys: dict[str, str]) -> set[str]:
+        keyring = Keyring.from_text(None, keys.values())
+        verification = verify_chain(
+            entries, ledger_id=published["ledger"], uid=uid_of(client), keyring=keyring, head=None
+        )
+        return {finding.code for finding in verification.findings}
+
+    assert findings(published["keys"]) == set()
+    assert findings(old_keys) == {"UNKNOWN_KEY"}
+
+
+def test_no_secret_and_no_message_reaches_the_log(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("a private matter", Behaviour(statuses=[500]))
+    client = backend.welcomed()
+    assert backend.answer(client, "a private matter")["status"] == "done"
+    assert client.session is not None
+    log = backend.log.read_text()
+    assert "provider.fault" in log, "this is the right log"
+    for secret in ("a private matter", "test-key", SIGNING_KEY, client.session.id_token):
+        assert secret not in log

@@ -282,3 +282,36 @@ def test_answers_share_a_connection_to_the_provider(backend: Backend, provider: 
     assert backend.answer(client, "kept")["status"] == "done"
     assert provider.calls["kept"] == 4
     backend.audit(client)
+
+
+def test_a_silent_provider_is_given_up(backend: Backend, provider: ScriptedProvider) -> None:
+    silence = threading.Event()
+    provider.on("mute", Behaviour(silence=silence))
+    client = backend.welcomed()
+    backend.restart_functions(PROVIDER_SILENCE_TIMEOUT_SECONDS="0.2", PROVIDER_ATTEMPTS="2")
+    response = backend.answer(client, "mute")
+    silence.set()
+    backend.restart_functions()
+    assert (response["status"], response["error"]["code"]) == ("failed", "PROVIDER_UNAVAILABLE")
+    assert provider.calls["mute"] == 2
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)
+
+
+@pytest.mark.acceptance("S03")
+def test_cancel_while_the_provider_says_nothing_at_all(backend: Backend, provider: ScriptedProvider) -> None:
+    """No answer has begun, so there is no stream to abort: the request ends all the same."""
+    silence = threading.Event()
+    provider.on("s03-silent", Behaviour(silence=silence))
+    client = backend.welcomed()
+    request_id = backend.ask(client, "s03-silent")
+    eventually(lambda: provider.calls["s03-silent"] == 1, "the provider's call")
+    cancel(client, request_id)
+    response = backend.await_status(client, request_id)
+    assert response["status"] == "cancelled"
+    assert not silence.is_set(), "the cancellation did not wait for the provider"
+    silence.set()
+    backend.idle()
+    assert backend.response(client, request_id) == response
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)

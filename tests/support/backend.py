@@ -1,9 +1,11 @@
 """The whole backend under test, and the ways in: as a client, as an administrator, as the platform."""
 
+import base64
 import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from unittest import mock
 from uuid import uuid4
@@ -24,6 +26,7 @@ from concierge.ledger.verification import Verification
 # A deadline for what has to happen some time: generous, because machines are slow and shared.
 PATIENCE_SECONDS = 60.0
 TERMINAL = ("done", "failed", "cancelled")
+SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 class _Anonymous(credentials.Base):
@@ -45,10 +48,11 @@ def eventually(probe: Callable[[], Any], what: str = "the condition") -> Any:
 class Backend:
     """One running stack with everything a test needs to drive and to inspect it."""
 
-    def __init__(self, stack: Stack, signing_key: str, catalogue: str = "") -> None:
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        """`folder` holds what the stack was given and what it writes: catalogue.json, stack.log."""
         self.stack = stack
-        self._signing_key = signing_key
-        self.stack_catalogue = catalogue
+        self.catalogue = folder / "catalogue.json"
+        self.log = folder / "stack.log"
         self._clients: list[Client] = []
         self._hub = httpx.Client(base_url=f"http://{stack.services['hub']}", timeout=120, trust_env=False)
         with mock.patch.dict(os.environ, stack.environment):
@@ -123,7 +127,7 @@ class Backend:
         """The ledger's own service on the same documents, for what no client can ask for directly."""
         return Ledger(
             LedgerRepository(self.firestore),
-            Keyring.from_text(self._signing_key, []),
+            Keyring.from_text(SIGNING_KEY, []),
             ledger_id=self.stack.project,
             hold_lifetime=hold_lifetime,
             now=now,

@@ -13,14 +13,20 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+_SILENCE_SECONDS_MAX = 60
+
 
 @dataclass
 class Behaviour:
-    """What happens on a call. Failures of `statuses` come first, one a call; then the answer."""
+    """What happens on a call. Failures of `statuses` come first, one a call; then the answer.
+
+    `silence` keeps the server from answering at all until it is set; `gate` holds an answer before its piece `gate_at`.
+    """
 
     tokens: list[str] = field(default_factory=lambda: ["Hello", ", ", "world", "."])
     statuses: list[int] = field(default_factory=list)
     usage: Any = "counted"
+    silence: threading.Event | None = None
     gate: threading.Event | None = None
     gate_at: int = 0
     die_after: int | None = None
@@ -72,8 +78,9 @@ class ScriptedProvider:
             yield self
         finally:
             for behaviour in self._behaviours.values():
-                if behaviour.gate is not None:
-                    behaviour.gate.set()
+                for event in (behaviour.gate, behaviour.silence):
+                    if event is not None:
+                        event.set()
             self._server.shutdown()
             self._server.server_close()
 
@@ -95,6 +102,8 @@ def _handler(provider: ScriptedProvider) -> type[BaseHTTPRequestHandler]:
             provider.record(provider.calls, marker)
             provider.requests.setdefault(marker, []).append(request)
             provider.peers.setdefault(marker, []).append(self.client_address[1])
+            if behaviour.silence is not None:
+                behaviour.silence.wait(_SILENCE_SECONDS_MAX)
             if request["model"] in behaviour.models_failing:
                 self._json(503, {"error": {"message": "secret detail: this model is down"}})
             elif behaviour.statuses:

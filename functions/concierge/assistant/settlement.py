@@ -135,6 +135,16 @@ def finish(
         deps.responses.finish(uid, request_id, fields, has_chunks=has_chunks, now_ms=now_ms)
 
     _patiently(write)
+    log(
+        "INFO",
+        "request.ended",
+        uid=uid,
+        requestId=request_id,
+        status=fields["status"],
+        model=fields.get("model"),
+        heldMicrocredits=hold.amount,
+        chargedMicrocredits=hold.captured,
+    )
 
 
 def cancel(deps: AssistantDeps, uid: str, request_id: str) -> None:
