@@ -36,6 +36,8 @@ def _require_startable() -> None:
     from cli.doctor import choose_model, require_startable
     from concierge.errors import Configuration
 
+    # The project of the embedded Firebase; demo- projects are those that no emulator takes for real ones.
+    os.environ.setdefault("GOOGLE_CLOUD_PROJECT", "demo-concierge")
     try:
         require_startable()
         if model := choose_model():

@@ -6,9 +6,9 @@ Secrets (`*_KEY`) are declared in main.py as parameters of the deploy, which bin
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from concierge.errors import Configuration
@@ -23,7 +23,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    google_cloud_project: str = Field(min_length=1, default="demo-concierge")
+    # The platform sets GCLOUD_PROJECT and FIREBASE_CONFIG; other Google tools go by GOOGLE_CLOUD_PROJECT.
+    google_cloud_project: str = Field(
+        min_length=1, validation_alias=AliasChoices("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT")
+    )
+    firebase_config: dict[str, Any] = {}
     database_url: str = ""
 
     ai_platform_api_key: SecretStr = SecretStr("")
@@ -103,7 +107,8 @@ class Settings(BaseSettings):
 
     @property
     def realtime_database_url(self) -> str:
-        return self.database_url or f"https://{self.google_cloud_project}-default-rtdb.firebaseio.com"
+        deployed = self.firebase_config.get("databaseURL")
+        return self.database_url or deployed or f"https://{self.google_cloud_project}-default-rtdb.firebaseio.com"
 
     def require_provider(self) -> None:
         """Raises Configuration, naming the variable, unless a model provider is configured."""

@@ -15,6 +15,8 @@ KEY = base64.b64encode(bytes(32)).decode()
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("GCLOUD_PROJECT", raising=False)
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "demo-concierge")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,18 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
         assert value not in str(caught.value)
 
 
+def test_on_the_platform_the_project_and_its_database_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    with pytest.raises(Configuration, match="GOOGLE_CLOUD_PROJECT"):
+        load_settings()
+    monkeypatch.setenv("GCLOUD_PROJECT", "live")
+    assert load_settings().realtime_database_url == "https://live-default-rtdb.firebaseio.com"
+    assert load_settings().ledger_name == "live"
+    config = '{"projectId": "live", "databaseURL": "https://live-2.europe-west1.firebasedatabase.app"}'
+    monkeypatch.setenv("FIREBASE_CONFIG", config)
+    assert load_settings().realtime_database_url == "https://live-2.europe-west1.firebasedatabase.app"
+
+
 def test_a_missing_provider_or_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Configuration, match="AI_PLATFORM_BASE_URL"):
         load_settings().require_provider()
@@ -64,10 +78,12 @@ def test_amounts_are_microcredits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().welcome_bonus_microcredits == 12_500_000
 
 
-def test_every_setting_is_explained_with_its_default() -> None:
+def test_every_setting_is_explained_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """.env.example names each variable, and what it shows is what an unset variable means."""
     example = Path(__file__).parent.parent.parent / ".env.example"
     shown = dict(line.split("=", 1) for line in example.read_text().splitlines() if line and not line.startswith("#"))
-    assert set(shown) == {name.upper() for name in Settings.model_fields}
-    from_example = Settings(**{name.lower(): value for name, value in shown.items()})
-    assert from_example == load_settings()
+    assert set(shown) | {"FIREBASE_CONFIG"} == {name.upper() for name in Settings.model_fields}
+    unset = load_settings()
+    for name, value in shown.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == unset
