@@ -34,6 +34,7 @@ class Hold:
     request_hash: str
     run_id: str
     amount: int
+    placed_at: datetime
     expires_at: datetime
     captured: int = 0
     entry_seq: int = 0
@@ -162,6 +163,7 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "requestHash": hold.request_hash,
         "runId": hold.run_id,
         "amount": hold.amount,
+        "placedAt": hold.placed_at,
         "expiresAt": hold.expires_at,
         "captured": hold.captured,
         "entrySeq": hold.entry_seq,
@@ -180,6 +182,7 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         request_hash=document["requestHash"],
         run_id=document["runId"],
         amount=document["amount"],
+        placed_at=document["placedAt"],
         expires_at=document["expiresAt"],
         captured=document["captured"],
         entry_seq=document["entrySeq"],

@@ -89,7 +89,7 @@ class Ledger:
         self._repository = repository
         self._keyring = keyring
         self._ledger_id = ledger_id
-        self.hold_lifetime = hold_lifetime
+        self._hold_lifetime = hold_lifetime
         self._now = now
 
     # Reading.
@@ -175,6 +175,7 @@ class Ledger:
             if head is None:
                 raise NotFound(f"There is no account {uid}.")
             outcome = transfers.hold(head, amount, minimum)
+            now = self._now()
             hold = Hold(
                 hold_id=hold_id,
                 uid=uid,
@@ -182,7 +183,8 @@ class Ledger:
                 request_hash=request_hash,
                 run_id=run_id,
                 amount=0,
-                expires_at=self._now() + self.hold_lifetime,
+                placed_at=now,
+                expires_at=now + self._hold_lifetime,
             )
             if isinstance(outcome, Refusal):
                 hold = replace(hold, state="refused", refusal=outcome)
