@@ -53,8 +53,37 @@ class Operation:
     amount: int
 
 
+@dataclass(frozen=True, slots=True)
+class AccountRead:
+    """What one operation decides from: snapshots of the account and of the operation's own record."""
+
+    uid: str
+    account_snapshot: Any
+    record_snapshot: Any
+
+    @property
+    def head(self) -> Head | None:
+        """None for an account that does not exist."""
+        return head_from_document(self.account_snapshot.to_dict()) if self.account_snapshot.exists else None
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """None for an operation that was never done."""
+        document: dict[str, Any] | None = self.record_snapshot.to_dict()
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one operation writes: its record, and, unless it was refused, an entry with the head behind it."""
+
+    record: dict[str, Any]
+    entry: StoredEntry | None = None
+    head: Head | None = None
+
+
 class LedgerRepository:
-    """Reads and writes of the ledger's documents; inside a transaction where one is given."""
+    """Reads and writes of the ledger's documents."""
 
     def __init__(self, client: firestore.Client) -> None:
         self.client = client
@@ -71,16 +100,35 @@ class LedgerRepository:
     def entry_reference(self, uid: str, seq: int) -> Any:
         return self.account_reference(uid).collection(paths.ENTRIES).document(f"{seq:012d}")
 
-    def read_pair(self, transaction: Any, uid: str, other: Any) -> tuple[Head | None, dict[str, Any] | None]:
-        """The head of an account and one other document, in a single round trip."""
+    def read(self, uid: str, record: Any) -> "AccountRead":
+        """The head of an account and the record of one operation, as of one moment, in a single round trip."""
         account = self.account_reference(uid)
-        found = {
-            snapshot.reference.path: snapshot.to_dict()
-            for snapshot in self.client.get_all([account, other], transaction=transaction)
-            if snapshot.exists
-        }
-        head = found.get(account.path)
-        return (head_from_document(head) if head is not None else None), found.get(other.path)
+        found = {snapshot.reference.path: snapshot for snapshot in self.client.get_all([account, record])}
+        return AccountRead(uid, found[account.path], found[record.path])
+
+    def commit(self, read: "AccountRead", change: "Change") -> None:
+        """Writes an operation whole, or not at all if the account or the record has changed since it was read.
+
+        Then raises what Firestore answers: FailedPrecondition, AlreadyExists or Aborted.
+        """
+        batch = self.client.batch()
+        if change.entry is not None and change.head is not None:
+            entry = change.entry
+            batch.create(
+                self.entry_reference(read.uid, change.head.seq),
+                {"content": entry.content, "hash": entry.hash, "keyId": entry.key_id, "signature": entry.signature},
+            )
+            self._replace(batch, read.account_snapshot, head_to_document(change.head))
+        self._replace(batch, read.record_snapshot, change.record)
+        batch.commit()
+
+    def _replace(self, batch: Any, read: Any, document: dict[str, Any]) -> None:
+        """Writes all fields of a document, on the condition that it is as it was read: absent, or not changed since."""
+        if read.exists:
+            unchanged = self.client.write_option(last_update_time=read.update_time)
+            batch.update(read.reference, document, option=unchanged)
+        else:
+            batch.create(read.reference, document)
 
     def head(self, uid: str) -> Head | None:
         snapshot = self.account_reference(uid).get()
@@ -93,14 +141,6 @@ class LedgerRepository:
     def operation(self, uid: str, op_id: str) -> Operation | None:
         snapshot = self.operation_reference(uid, op_id).get()
         return operation_from_document(snapshot.to_dict()) if snapshot.exists else None
-
-    def append(self, transaction: Any, uid: str, head: Head, entry: StoredEntry) -> None:
-        """Creates the entry, which fails if its number is taken, and moves the head."""
-        transaction.create(
-            self.entry_reference(uid, head.seq),
-            {"content": entry.content, "hash": entry.hash, "keyId": entry.key_id, "signature": entry.signature},
-        )
-        transaction.set(self.account_reference(uid), head_to_document(head))
 
     def entries(self, uid: str, after_seq: int = 0, limit: int | None = None) -> Iterator[StoredEntry]:
         """Entries in the order of their numbers, from the one after `after_seq`."""
@@ -151,6 +191,15 @@ def head_from_document(document: dict[str, Any]) -> Head:
 
 def entry_from_document(document: dict[str, Any]) -> StoredEntry:
     return StoredEntry(document["content"], document["hash"], document["keyId"], document["signature"])
+
+
+def operation_to_document(operation: Operation) -> dict[str, Any]:
+    return {
+        "requestHash": operation.request_hash,
+        "seq": operation.seq,
+        "hash": operation.hash,
+        "amount": operation.amount,
+    }
 
 
 def operation_from_document(document: dict[str, Any]) -> Operation:

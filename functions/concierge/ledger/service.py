@@ -1,9 +1,11 @@
-"""The operations of the ledger. Each is one Firestore transaction, idempotent under its operation id.
+"""The operations of the ledger, idempotent under their operation ids.
 
-Appends cost 2 reads and 3 writes. The body of a transaction is pure apart from the transaction itself: Firestore may
-run it again. A commit whose answer was lost is run again too, and then finds its own record.
+An append is 2 reads in one round trip and 3 writes in another: the commit is atomic, and is refused if the account or
+the operation's record has changed since it was read. Then the body runs again on what is there now; so bodies are pure.
+A commit whose answer was lost is run again too, and then finds its own record. See docs/decisions/0011.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from google.api_core import exceptions as google_exceptions
-from google.cloud import firestore
 
 from concierge.errors import Conflict, HoldExpired, NotFound, Unavailable
 from concierge.kit.canonical import fingerprint
@@ -20,12 +21,15 @@ from concierge.kit.retry import Backoff, call_with_retry
 from concierge.ledger import transfers
 from concierge.ledger.entries import StoredEntry, entry_content, entry_hash
 from concierge.ledger.repository import (
+    AccountRead,
+    Change,
     Hold,
     LedgerRepository,
     Operation,
     hold_from_document,
     hold_to_document,
     operation_from_document,
+    operation_to_document,
 )
 from concierge.ledger.signatures import Keyring
 from concierge.ledger.transfers import CreditKind, Head, Movement, Refusal, ResolutionKind
@@ -33,24 +37,24 @@ from concierge.ledger.verification import Verification, verify_chain
 
 Result = TypeVar("Result")
 
-# Contention and passing faults. InvalidArgument is what Firestore answers when the client library repeats a commit
-# whose first answer was lost: the transaction is used up, and only running the body again tells what happened.
+# Lost races, and passing faults.
 _RETRYABLE = (
     google_exceptions.Aborted,
+    google_exceptions.AlreadyExists,
+    google_exceptions.FailedPrecondition,
     google_exceptions.ServiceUnavailable,
     google_exceptions.DeadlineExceeded,
     google_exceptions.InternalServerError,
-    google_exceptions.InvalidArgument,
-    google_exceptions.AlreadyExists,
 )
-_BACKOFF = Backoff(attempts=8, base_seconds=0.05, cap_seconds=2.0)
+_BACKOFF = Backoff(attempts=20, base_seconds=0.02, cap_seconds=0.5)
 # The client library retries an outage for up to a minute by itself; no further attempt starts after this.
 _PATIENCE_SECONDS = 30
+_LOCKS = 256
 _RESOLVED_STATES: dict[ResolutionKind, Any] = {"capture": "captured", "release": "released", "expire": "expired"}
 
 
-class _Contended(Exception):
-    """The client library used up its own attempts on aborted commits."""
+Outcome = tuple[Result, Change | None]
+"""What an operation returns, and what it writes; None if it finds itself done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Ledger:
         self._ledger_id = ledger_id
         self._hold_lifetime = hold_lifetime
         self._now = now
+        # Threads of one instance that want the same account take turns here instead of losing races in Firestore.
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     # Reading.
 
@@ -138,23 +144,19 @@ class Ledger:
         request_hash = fingerprint({"kind": kind, "amount": amount, "counter": counter, "memo": memo})
         reference = self._repository.operation_reference(uid, op_id)
 
-        def body(transaction: Any) -> Posting:
-            head, document = self._repository.read_pair(transaction, uid, reference)
-            if document is not None:
-                operation = operation_from_document(document)
+        def body(read: AccountRead) -> Outcome[Posting]:
+            if read.record is not None:
+                operation = operation_from_document(read.record)
                 if operation.request_hash != request_hash:
                     raise Conflict(f"Operation {op_id} was used for something else.")
-                return Posting(operation, replayed=True)
-            movement = transfers.credit(head or Head(), kind, amount, counter)
-            after, entry = self._append(transaction, uid, head or Head(), movement, op_id=op_id, memo=memo)
+                return Posting(operation, replayed=True), None
+            head = read.head or Head()
+            movement = transfers.credit(head, kind, amount, counter)
+            after, entry = self._entry(uid, head, movement, op_id=op_id, memo=memo)
             operation = Operation(request_hash, after.seq, entry.hash, amount)
-            transaction.create(
-                reference,
-                {"requestHash": request_hash, "seq": after.seq, "hash": entry.hash, "amount": amount},
-            )
-            return Posting(operation, replayed=False)
+            return Posting(operation, replayed=False), Change(operation_to_document(operation), entry, after)
 
-        return self._transact(body)
+        return self._run(uid, reference, body)
 
     def place_hold(self, uid: str, hold_id: str, *, request_hash: str, run_id: str, amount: int, minimum: int) -> Hold:
         """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists.
@@ -165,16 +167,15 @@ class Ledger:
         """
         reference = self._repository.hold_reference(uid, hold_id)
 
-        def body(transaction: Any) -> Hold:
-            head, document = self._repository.read_pair(transaction, uid, reference)
-            if document is not None:
-                hold = hold_from_document(uid, hold_id, document)
+        def body(read: AccountRead) -> Outcome[Hold]:
+            if read.record is not None:
+                hold = hold_from_document(uid, hold_id, read.record)
                 if hold.request_hash != request_hash:
                     raise Conflict(f"Request {hold_id} was used for something else.")
-                return hold
-            if head is None:
+                return hold, None
+            if read.head is None:
                 raise NotFound(f"There is no account {uid}.")
-            outcome = transfers.hold(head, amount, minimum)
+            outcome = transfers.hold(read.head, amount, minimum)
             now = self._now()
             hold = Hold(
                 hold_id=hold_id,
@@ -188,13 +189,12 @@ class Ledger:
             )
             if isinstance(outcome, Refusal):
                 hold = replace(hold, state="refused", refusal=outcome)
-            else:
-                after, entry = self._append(transaction, uid, head, outcome, op_id=f"hold:{hold_id}", hold_id=hold_id)
-                hold = replace(hold, amount=outcome.amount, entry_seq=after.seq, entry_hash=entry.hash)
-            transaction.create(reference, hold_to_document(hold))
-            return hold
+                return hold, Change(hold_to_document(hold))
+            after, entry = self._entry(uid, read.head, outcome, op_id=f"hold:{hold_id}", hold_id=hold_id)
+            hold = replace(hold, amount=outcome.amount, entry_seq=after.seq, entry_hash=entry.hash)
+            return hold, Change(hold_to_document(hold), entry, after)
 
-        hold = self._transact(body)
+        hold = self._run(uid, reference, body)
         fault_point("hold.after")
         return hold
 
@@ -233,22 +233,20 @@ class Ledger:
         reference = self._repository.hold_reference(uid, hold_id)
         op_id = f"settle:{hold_id}"
 
-        def body(transaction: Any) -> Resolution:
-            head, document = self._repository.read_pair(transaction, uid, reference)
-            if head is None or document is None:
+        def body(read: AccountRead) -> Outcome[Resolution]:
+            if read.head is None or read.record is None:
                 raise NotFound(f"There is no hold {hold_id}.")
-            hold = hold_from_document(uid, hold_id, document)
+            hold = hold_from_document(uid, hold_id, read.record)
             if hold.state != "held":
-                return Resolution(hold, head, replayed=True)
+                return Resolution(hold, read.head, replayed=True), None
             due = hold.expires_at <= self._now()
             if kind == "expire" and not due:
-                return Resolution(hold, head, replayed=False)
+                return Resolution(hold, read.head, replayed=False), None
             actual: ResolutionKind = "expire" if due else kind
             captured = amount if actual == "capture" else 0
-            movement = transfers.resolve(
-                head, actual, hold.amount, captured, counter if actual == "capture" else transfers.COUNTER_HELD
-            )
-            after, entry = self._append(transaction, uid, head, movement, op_id=op_id, hold_id=hold_id)
+            side = counter if actual == "capture" else transfers.COUNTER_HELD
+            movement = transfers.resolve(read.head, actual, hold.amount, captured, side)
+            after, entry = self._entry(uid, read.head, movement, op_id=op_id, hold_id=hold_id)
             resolved = replace(
                 hold,
                 state=_RESOLVED_STATES[actual],
@@ -257,14 +255,12 @@ class Ledger:
                 entry_seq=after.seq,
                 entry_hash=entry.hash,
             )
-            transaction.set(reference, hold_to_document(resolved))
-            return Resolution(resolved, after, replayed=False)
+            return Resolution(resolved, after, replayed=False), Change(hold_to_document(resolved), entry, after)
 
-        return self._transact(body)
+        return self._run(uid, reference, body)
 
-    def _append(
+    def _entry(
         self,
-        transaction: Any,
         uid: str,
         head: Head,
         movement: Movement,
@@ -286,26 +282,21 @@ class Ledger:
         digest = entry_hash(content)
         key_id, signature = self._keyring.sign(digest)
         entry = StoredEntry(content, digest, key_id, signature)
-        after = transfers.advance(head, movement, digest)
-        self._repository.append(transaction, uid, after, entry)
-        return after, entry
+        return transfers.advance(head, movement, digest), entry
 
-    def _transact(self, body: Callable[[Any], Result]) -> Result:
-        """Runs the body in a transaction until it commits. Raises Unavailable when that does not succeed in time."""
-        run = firestore.transactional(body)
+    def _run(self, uid: str, record: Any, body: Callable[[AccountRead], Outcome[Result]]) -> Result:
+        """Reads, decides, commits; again from the start while others are faster. Raises Unavailable in the end."""
 
         def attempt() -> Result:
-            try:
-                result: Result = run(self._repository.client.transaction())
-            except ValueError as error:
-                # The client library reports used-up attempts as a ValueError caused by the last Aborted.
-                if isinstance(error.__cause__, google_exceptions.Aborted):
-                    raise _Contended from error
-                raise
+            read = self._repository.read(uid, record)
+            result, change = body(read)
+            if change is not None:
+                self._repository.commit(read, change)
             return result
 
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        try:
-            return call_with_retry(attempt, backoff=_BACKOFF, retry_on=(*_RETRYABLE, _Contended), deadline=deadline)
-        except (*_RETRYABLE, _Contended) as error:
-            raise Unavailable("The ledger does not answer at the moment.") from error
+        with self._locks[hash(uid) % _LOCKS]:
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            try:
+                return call_with_retry(attempt, backoff=_BACKOFF, retry_on=_RETRYABLE, deadline=deadline)
+            except _RETRYABLE as error:
+                raise Unavailable("The ledger does not answer at the moment.") from error
