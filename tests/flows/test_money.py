@@ -12,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from support.backend import SIGNING_KEY, Backend, eventually
+from support.backend import SIGNING_KEY, Backend
 from support.provider import Behaviour, ScriptedProvider
+from support.waiting import eventually
 
 from cli.client import ClientError
 from concierge.errors import Conflict, HoldExpired

@@ -1,12 +1,15 @@
 """Lost deliveries, malformed writes, and what the sweeper makes of them."""
 
+import threading
+import time
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from support.backend import Backend, eventually
+from support.backend import Backend
 from support.provider import Behaviour, ScriptedProvider
+from support.waiting import eventually
 
 
 def uid_of(client: Any) -> str:
@@ -110,3 +113,36 @@ def test_the_mirror_follows_what_no_request_did(backend: Backend) -> None:
     ledger.credit(uid_of(client), op_id="gift", kind="grant", amount=5, counter="expense:support")
     backend.idle()
     assert client.read(f"balances/{uid_of(client)}")["posted"] == 1_000_000_005
+
+
+def test_a_lost_request_of_a_client_whose_clock_is_ahead_is_run(backend: Backend) -> None:
+    client = backend.welcomed()
+    backend.fault("trigger.request_created", "drop")
+    request_id = backend.ask(client, "hello", createdAt=int(time.time() * 1000) + 3_600_000)
+    backend.idle()
+    backend.sweep()
+    assert backend.await_status(client, request_id)["status"] == "done"
+
+
+def test_a_slow_run_does_not_overwrite_what_the_sweeper_ended(backend: Backend, provider: ScriptedProvider) -> None:
+    """A run that was only slow finds its hold released: the terminal status stays as it is."""
+    silence = threading.Event()
+    provider.on("slow-run", Behaviour(silence=silence, tokens=[]))
+    client = backend.welcomed()
+    request_id = backend.ask(client, "slow-run")
+    backend.await_status(client, request_id, "accepted")
+    response_path = f"responses/{uid_of(client)}/{request_id}"
+
+    def swept() -> bool:
+        # As if the heartbeats had not arrived for long.
+        backend.admin(response_path).update({"updatedAt": 1})
+        backend.sweep()
+        return backend.response(client, request_id)["status"] == "failed"
+
+    eventually(swept, "the sweep")
+    silence.set()
+    backend.idle()
+    response = backend.response(client, request_id)
+    assert (response["status"], response["error"]["code"]) == ("failed", "INTERRUPTED")
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)

@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from support.backend import Backend, eventually
+from support.backend import Backend
 from support.provider import Behaviour, ScriptedProvider
+from support.waiting import eventually
 
 from cli.client import numbered
 
@@ -314,4 +315,14 @@ def test_cancel_while_the_provider_says_nothing_at_all(backend: Backend, provide
     backend.idle()
     assert backend.response(client, request_id) == response
     assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)
+
+
+def test_a_provider_that_ignores_the_ceiling_is_cut(backend: Backend, provider: ScriptedProvider) -> None:
+    provider.on("talkative", Behaviour(tokens=WORDS, ignores_ceiling=True, token_seconds=0.005))
+    client = backend.welcomed()
+    response = backend.answer(client, "talkative", options={"maxTokens": 5})
+    assert response["status"] == "done"
+    assert response["text"] == "".join(WORDS[:5])
+    assert response["cost"]["chargedMicrocredits"] <= response["cost"]["heldMicrocredits"]
     backend.audit(client)

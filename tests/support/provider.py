@@ -33,6 +33,7 @@ class Behaviour:
     token_seconds: float = 0.0
     body: bytes | None = None
     finish: bool = True
+    ignores_ceiling: bool = False
     models_failing: frozenset[str] = frozenset()
 
 
@@ -122,8 +123,9 @@ def _handler(provider: ScriptedProvider) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
+            tokens = behaviour.tokens if behaviour.ignores_ceiling else behaviour.tokens[: request["max_tokens"]]
             base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": request["model"]}
-            for index, token in enumerate(behaviour.tokens[: request["max_tokens"]]):
+            for index, token in enumerate(tokens):
                 if behaviour.die_after == index:
                     self.close_connection = True
                     self.connection.close()
