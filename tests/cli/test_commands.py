@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from support.backend import SIGNING_KEY, Backend, eventually
+from support.backend import SIGNING_KEY, Backend
 from support.provider import Behaviour, ScriptedProvider
+from support.waiting import eventually
 
 from cli.stack import Stack
 

@@ -2,7 +2,6 @@
 
 import base64
 import os
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 from firebase_admin import credentials, db
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
+from support.waiting import PATIENCE_SECONDS, eventually
 
 from cli.client import Client
 from cli.stack import Stack
@@ -23,8 +23,6 @@ from concierge.ledger.service import Ledger
 from concierge.ledger.signatures import Keyring
 from concierge.ledger.verification import Verification
 
-# A deadline for what has to happen some time: generous, because machines are slow and shared.
-PATIENCE_SECONDS = 60.0
 TERMINAL = ("done", "failed", "cancelled")
 SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
 
@@ -32,17 +30,6 @@ SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
 class _Anonymous(credentials.Base):
     def get_credential(self) -> Any:
         return AnonymousCredentials()
-
-
-def eventually(probe: Callable[[], Any], what: str = "the condition") -> Any:
-    """The probe's first truthy value."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        value = probe()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"{what} never came"
-        time.sleep(0.01)
 
 
 class Backend:

@@ -2,31 +2,46 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from types import TracebackType
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, Self, TypeVar
 
+from support.waiting import PATIENCE_SECONDS
+
 Result = TypeVar("Result")
-_PATIENCE_SECONDS = 60
 
 
 class LoopThread:
-    """Runs coroutines; leave the context to stop it."""
+    """Runs what it is given until it is closed, which leaving the context does."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def submit(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Starts a coroutine and does not wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(_PATIENCE_SECONDS)
+        """Waits for a coroutine."""
+        return self.submit(coroutine).result(PATIENCE_SECONDS)
+
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Calls a plain function on the loop."""
+
+        async def run() -> Result:
+            return function(*arguments)
+
+        return self.run(run())
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE_SECONDS)
+        self._loop.close()
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(_PATIENCE_SECONDS)
-        self.loop.close()
+    def __exit__(self, *_: object) -> None:
+        self.close()

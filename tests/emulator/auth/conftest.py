@@ -1,7 +1,5 @@
 """The embedded Auth on a real port, in a thread with its own event loop."""
 
-import asyncio
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +8,8 @@ from typing import Any
 import firebase_admin
 import httpx
 import pytest
+from support.loop import LoopThread
+from support.waiting import PATIENCE_SECONDS
 
 from emulator.auth import AuthServer
 from emulator.clock import Clock
@@ -24,21 +24,13 @@ class AuthFixture:
     def __init__(self, directory: Path | None) -> None:
         self.clock = Clock()
         self.store = Store(directory)
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
+        self.thread = LoopThread()
         self.server = AuthServer(project_id=PROJECT, clock=self.clock, store=self.store)
-        self.address = self.run(self.server.start("127.0.0.1", 0)).address
-        self.http = httpx.Client(base_url=f"http://{self.address}", timeout=60)
-
-    def run(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+        self.address = self.thread.run(self.server.start("127.0.0.1", 0)).address
+        self.http = httpx.Client(base_url=f"http://{self.address}", timeout=PATIENCE_SECONDS)
 
     def verify(self, token: str) -> dict[str, Any]:
-        async def verify() -> dict[str, Any]:
-            return dict(self.server.tokens.verify(token))
-
-        return self.run(verify())
+        return dict(self.thread.call(self.server.tokens.verify, token))
 
     def client(self, operation: str, **fields: Any) -> httpx.Response:
         return self.http.post(f"/identitytoolkit.googleapis.com/v1/accounts:{operation}?key=any", json=fields)
@@ -62,10 +54,8 @@ class AuthFixture:
 
     def close(self) -> None:
         self.http.close()
-        self.run(self.server.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
+        self.thread.run(self.server.stop())
+        self.thread.close()
         self.store.close()
 
 

@@ -5,12 +5,10 @@ they run against the server at that address, for instance the official emulator.
 need the embedded one.
 """
 
-import asyncio
 import os
 import threading
-import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,46 +16,34 @@ from typing import Any
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore as client_library
+from support.loop import LoopThread
+from support.waiting import PATIENCE_SECONDS
 
 from emulator.clock import Clock
 from emulator.faults import Fault, FaultPlan
 from emulator.firestore import FirestoreServer
 from emulator.persistence import Store
 
-DEADLINE_SECONDS = 60.0
 OTHER_HOST = os.environ.get("CONCIERGE_CONFORMANCE_FIRESTORE_HOST")
 
 
 class RunningFirestore:
-    """A server and the means to reach into it; `call` runs a function on its event loop."""
+    """A server and the means to reach into it."""
 
     def __init__(self, directory: Path | None, **options: Any) -> None:
         self.clock = Clock()
         self.faults = FaultPlan()
         self.store = Store(directory)
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
+        self.thread = LoopThread()
         self.server = FirestoreServer(clock=self.clock, store=self.store, faults=self.faults, **options)
-        self.address = f"127.0.0.1:{self.run(self.server.start('127.0.0.1', 0))}"
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(DEADLINE_SECONDS)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def run() -> Any:
-            return function(*arguments)
-
-        return self.run(run())
+        self.address = f"127.0.0.1:{self.thread.run(self.server.start('127.0.0.1', 0))}"
 
     def add_fault(self, **fields: Any) -> None:
-        self.call(self.faults.add, Fault(**fields))
+        self.thread.call(self.faults.add, Fault(**fields))
 
     def close(self) -> None:
-        self.run(self.server.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(DEADLINE_SECONDS)
-        self.loop.close()
+        self.thread.run(self.server.stop())
+        self.thread.close()
         self.store.close()
 
 
@@ -103,8 +89,7 @@ def start() -> Iterator[Callable[..., RunningFirestore]]:
 
     yield start_one
     for server in running:
-        if not server.loop.is_closed():
-            server.close()
+        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +133,7 @@ def in_parallel() -> Callable[[int, Callable[[int], Any]], list[Any]]:
 
         def work(index: int) -> None:
             try:
-                barrier.wait(DEADLINE_SECONDS)
+                barrier.wait(PATIENCE_SECONDS)
                 results[index] = function(index)
             except BaseException as error:  # noqa: BLE001 - it is raised again in the thread of the test
                 failures.append(error)
@@ -157,23 +142,10 @@ def in_parallel() -> Callable[[int, Callable[[int], Any]], list[Any]]:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(DEADLINE_SECONDS)
+            thread.join(PATIENCE_SECONDS)
         assert not any(thread.is_alive() for thread in threads), "a thread hangs"
         if failures:
             raise failures[0]
         return results
 
     return run
-
-
-@pytest.fixture
-def poll() -> Callable[[Callable[[], Any]], None]:
-    """Waits until a condition holds; the deadline is generous, because machines are slow."""
-
-    def wait_for(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "gave up waiting"
-            time.sleep(0.005)
-
-    return wait_for

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from google.cloud import firestore as client_library
 from google.cloud.firestore_v1 import FieldFilter
+from support.waiting import eventually
 
 Database = client_library.Client
-Poll = Callable[[Callable[[], Any]], None]
 
 
 class Recorder:
@@ -36,24 +36,24 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def test_a_document_comes_changes_and_goes(database: Database, recorder: Recorder, poll: Poll) -> None:
+def test_a_document_comes_changes_and_goes(database: Database, recorder: Recorder) -> None:
     reference = database.document("watched/a")
     watch = reference.on_snapshot(recorder)
     try:
-        poll(lambda: recorder.last() == [])
+        eventually(lambda: recorder.last() == [])
         reference.set({"n": 1})
-        poll(lambda: recorder.last() == [("a", {"n": 1})])
+        eventually(lambda: recorder.last() == [("a", {"n": 1})])
         reference.update({"n": 2})
-        poll(lambda: recorder.last() == [("a", {"n": 2})])
+        eventually(lambda: recorder.last() == [("a", {"n": 2})])
         database.document("watched/b").set({"n": 1})
         reference.delete()
-        poll(lambda: recorder.last() == [])
+        eventually(lambda: recorder.last() == [])
     finally:
         watch.unsubscribe()
     assert recorder.changes == [[], [("ADDED", "a")], [("MODIFIED", "a")], [("REMOVED", "a")]]
 
 
-def test_a_query_with_order_and_limit(database: Database, recorder: Recorder, poll: Poll) -> None:
+def test_a_query_with_order_and_limit(database: Database, recorder: Recorder) -> None:
     collection = database.collection("watched")
     for name, value in (("a", 1), ("b", 2), ("c", 3), ("out", -1)):
         collection.document(name).set({"n": value})
@@ -64,30 +64,30 @@ def test_a_query_with_order_and_limit(database: Database, recorder: Recorder, po
         return lambda: [name for name, _ in recorder.last() or []] == list(names)
 
     try:
-        poll(shows("a", "b", "c"))
+        eventually(shows("a", "b", "c"))
         collection.document("first").set({"n": 0.5})
-        poll(shows("first", "a", "b"))
+        eventually(shows("first", "a", "b"))
         collection.document("a").update({"n": -5})
-        poll(shows("first", "b", "c"))
+        eventually(shows("first", "b", "c"))
         collection.document("b").delete()
-        poll(shows("first", "c"))
+        eventually(shows("first", "c"))
         batch = database.batch()
         batch.set(collection.document("x"), {"n": 0.1})
         batch.set(collection.document("y"), {"n": 0.2})
         batch.commit()
-        poll(shows("x", "y", "first"))
+        eventually(shows("x", "y", "first"))
     finally:
         watch.unsubscribe()
 
 
-def test_two_watches_see_a_stream_of_writes_to_its_end(database: Database, poll: Poll) -> None:
+def test_two_watches_see_a_stream_of_writes_to_its_end(database: Database) -> None:
     recorders = [Recorder(), Recorder()]
     watches = [database.collection("stream").on_snapshot(recorder) for recorder in recorders]
     try:
         for number in range(30):
             database.document(f"stream/{number:02}").set({"n": number})
         for recorder in recorders:
-            poll(lambda recorder=recorder: len(recorder.last() or []) == 30)
+            eventually(lambda recorder=recorder: len(recorder.last() or []) == 30)
     finally:
         for watch in watches:
             watch.unsubscribe()

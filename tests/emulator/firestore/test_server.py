@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from google.cloud import firestore as client_library
 from google.cloud.firestore_v1 import FieldFilter
 from google.cloud.firestore_v1 import types as library_types
 from google.protobuf.descriptor import FieldDescriptor
+from support.waiting import eventually
 
 from emulator.contracts import FirestoreChange
 from emulator.firestore import FirestoreServer, protocol
@@ -157,7 +157,7 @@ def test_clear_empties_one_project(firestore: Any, database: Database, connect: 
         for path in ("a/b", "a/b/c/d"):
             database.document(path).set({})
         heard.clear()
-        assert firestore.call(firestore.server.clear, project) == 2
+        assert firestore.thread.call(firestore.server.clear, project) == 2
         assert list(database.collections()) == []
         assert other.document("a/kept").get().exists
     assert heard == []
@@ -165,9 +165,7 @@ def test_clear_empties_one_project(firestore: Any, database: Database, connect: 
 
 
 @pytest.mark.parametrize(("step_s", "steps"), [(61, 1), (50, 6)], ids=["idle", "too long"])
-def test_transactions_expire(
-    start: Any, connect: Any, project: str, poll: Callable[[Any], None], step_s: int, steps: int
-) -> None:
+def test_transactions_expire(start: Any, connect: Any, project: str, step_s: int, steps: int) -> None:
     server = start()
     with connect(server.address, project) as database:
         reference = database.document("counters/a")
@@ -176,10 +174,10 @@ def test_transactions_expire(
         transaction._begin()
         reference.get(transaction=transaction)
         for _ in range(steps - 1):
-            server.call(server.clock.advance, step_s)
+            server.thread.call(server.clock.advance, step_s)
             reference.get(transaction=transaction)
-        server.call(server.clock.advance, step_s)
-        poll(lambda: len(server.server.transactions) == 0)
+        server.thread.call(server.clock.advance, step_s)
+        eventually(lambda: len(server.server.transactions) == 0)
         reference.update({"n": 2})
         transaction.update(reference, {"n": 3})
         with pytest.raises(exceptions.InvalidArgument):
@@ -209,9 +207,7 @@ def test_a_lock_that_is_not_given_in_time(start: Any, connect: Any, project: str
         assert reference.get().get("n") == 4
 
 
-def test_a_client_that_leaves_the_queue_leaves_no_locks(
-    start: Any, connect: Any, project: str, poll: Callable[[Any], None]
-) -> None:
+def test_a_client_that_leaves_the_queue_leaves_no_locks(start: Any, connect: Any, project: str) -> None:
     server = start()
     with connect(server.address, project) as database:
         held, free = database.document("counters/held"), database.document("counters/free")
@@ -223,7 +219,7 @@ def test_a_client_that_leaves_the_queue_leaves_no_locks(
         free.get(transaction=leaver)
         with pytest.raises(exceptions.DeadlineExceeded):
             held.get(transaction=leaver, timeout=0.2, retry=None)
-        poll(lambda: len(server.server.transactions) == 1)
+        eventually(lambda: len(server.server.transactions) == 1)
         free.set({"n": 1})
         holder._rollback()
         held.set({"n": 1})
@@ -294,9 +290,7 @@ def test_the_server_does_not_load_the_client_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_retried_transaction_locks_what_its_query_selects(
-    firestore: Any, database: Database, poll: Callable[[Any], None]
-) -> None:
+def test_a_retried_transaction_locks_what_its_query_selects(firestore: Any, database: Database) -> None:
     """The first attempt is beaten by an insertion; the second one makes insertions wait."""
     collection = database.collection("selected")
 
@@ -317,7 +311,7 @@ def test_a_retried_transaction_locks_what_its_query_selects(
     inserter = threading.Thread(target=insert, args=("second",))
     inserter.start()
     waiting = firestore.server.transactions.waiting
-    poll(lambda: firestore.call(waiting) == 1 or not inserter.is_alive())
+    eventually(lambda: firestore.thread.call(waiting) == 1 or not inserter.is_alive())
     assert inserter.is_alive(), "the insertion did not wait"
     transaction.set(collection.document("mine"), {"n": 1})
     transaction._commit()
@@ -333,4 +327,4 @@ def test_a_taken_port_is_told(firestore: Any) -> None:
         await other.start("127.0.0.1", port)
 
     with pytest.raises(OSError, match="cannot listen"):
-        firestore.run(start())
+        firestore.thread.run(start())

@@ -167,7 +167,7 @@ def test_read_only_transactions_do_not_write(database: Database) -> None:
     assert not database.document("counters/a").get().exists
 
 
-def test_a_commit_without_a_transaction_waits_for_the_one_that_has_read(database: Database, poll: Any) -> None:
+def test_a_commit_without_a_transaction_waits_for_the_one_that_has_read(database: Database) -> None:
     """The classic lost update: read in a transaction, write from outside, commit the transaction."""
     reference = database.document("counters/a")
     reference.set({"n": 1})

@@ -1,13 +1,11 @@
 """The offline model server on a real port, in a thread with its own event loop, and the unmodified openai client."""
 
-import asyncio
-import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import openai
 import pytest
+from support.loop import LoopThread
+from support.waiting import PATIENCE_SECONDS
 
 from emulator.clock import Clock
 from emulator.faults import FaultPlan
@@ -19,27 +17,13 @@ class ModelsFixture:
 
     def __init__(self) -> None:
         self.faults = FaultPlan()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
+        self.thread = LoopThread()
         self.server = ModelServer(clock=Clock(), faults=self.faults, token_interval_ms=0)
-        self.base_url = f"http://{self.run(self.server.start('127.0.0.1', 0)).address}/v1"
-
-    def run(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Polls until the condition holds; gives up after a minute."""
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, "this never happened"
-            time.sleep(0.005)
+        self.base_url = f"http://{self.thread.run(self.server.start('127.0.0.1', 0)).address}/v1"
 
     def close(self) -> None:
-        self.run(self.server.stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
+        self.thread.run(self.server.stop())
+        self.thread.close()
 
 
 @pytest.fixture(name="models")
@@ -51,5 +35,5 @@ def _models() -> Iterator[ModelsFixture]:
 
 @pytest.fixture(name="client")
 def _client(models: ModelsFixture) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=models.base_url, api_key="any", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=models.base_url, api_key="any", max_retries=0, timeout=PATIENCE_SECONDS) as client:
         yield client

@@ -6,6 +6,7 @@ from typing import Any
 import openai
 import pytest
 from pydantic import BaseModel
+from support.waiting import eventually
 
 from emulator.faults import Fault
 from emulator.models import tokenizer
@@ -282,7 +283,7 @@ def test_a_client_that_goes_away_stops_the_generation(models: Any, client: opena
     for _ in range(5):
         next(stream)
     stream.close()
-    models.wait_for(lambda: models.server.statistics.aborted == 1)
+    eventually(lambda: models.server.statistics.aborted == 1)
     generated = models.server.statistics.tokens
     assert generated < 15_000
     client.chat.completions.create(model=SMALL, messages=ASK, max_tokens=3)
@@ -294,7 +295,7 @@ def test_a_client_that_gives_up_waiting_stops_the_generation_too(models: Any, cl
         client.chat.completions.create(
             model=SMALL, messages=ASK, timeout=0.2, extra_headers={"x-offline-token-interval-ms": "60000"}
         )
-    models.wait_for(lambda: models.server.statistics.aborted == 1)
+    eventually(lambda: models.server.statistics.aborted == 1)
     assert models.server.statistics.tokens == 0
 
 

@@ -1,12 +1,10 @@
 """A Realtime Database on a socket: the server runs on an event loop in a thread of its own."""
 
-import asyncio
 import base64
 import json
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ import firebase_admin
 import httpx
 import pytest
 from firebase_admin import db
+from support.loop import LoopThread
+from support.waiting import PATIENCE_SECONDS
 
 from emulator.clock import Clock
 from emulator.contracts import InvalidToken
@@ -23,7 +23,6 @@ from emulator.rtdb import RtdbServer
 from emulator.rtdb.tree import Node, export_with_priorities
 
 ADMIN = {"Authorization": "Bearer owner"}
-DEADLINE_SECONDS = 30.0
 
 
 def make_token(claims: Mapping[str, Any], signature: str = "good") -> str:
@@ -40,28 +39,22 @@ def verify_token(token: str) -> Mapping[str, Any]:
     return claims
 
 
+@dataclass
 class RunningRtdb:
-    """A server and the means to reach it; `call` runs a function on its event loop."""
+    """A server and the means to reach it."""
 
-    def __init__(self, server: RtdbServer, clock: Clock, faults: FaultPlan, loop: asyncio.AbstractEventLoop) -> None:
-        self.server = server
-        self.clock = clock
-        self.faults = faults
-        self.loop = loop
-        self.url = ""
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def run() -> Any:
-            return function(*arguments)
-
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(DEADLINE_SECONDS)
+    server: RtdbServer
+    clock: Clock
+    faults: FaultPlan
+    thread: LoopThread
+    url: str
 
     def add_fault(self, **fields: Any) -> None:
-        self.call(self.faults.add, Fault(**fields))
+        self.thread.call(self.faults.add, Fault(**fields))
 
     def root(self, namespace: str) -> Any:
         """Everything in a namespace, priorities included, without asking HTTP."""
-        node: Node | None = self.call(self.server.databases.root, namespace)
+        node: Node | None = self.thread.call(self.server.databases.root, namespace)
         return export_with_priorities(node)
 
     def token(self, uid: str, *, seconds: float = 3600, signature: str = "good", **claims: Any) -> str:
@@ -72,32 +65,16 @@ class RunningRtdb:
 
 @contextmanager
 def running(directory: Path | None = None, **options: Any) -> Iterator[RunningRtdb]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    clock, faults, store = Clock(), FaultPlan(), Store(directory)
-    server = RtdbServer(
-        project_id="demo", clock=clock, store=store, faults=faults, verify_token=verify_token, **options
-    )
-    started = RunningRtdb(server, clock, faults, loop)
-    try:
-        bound = asyncio.run_coroutine_threadsafe(server.start("127.0.0.1", 0), loop).result(DEADLINE_SECONDS)
-        started.url = f"http://{bound.address}"
-        yield started
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(DEADLINE_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(DEADLINE_SECONDS)
-        loop.close()
-        store.close()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Polls until the condition holds; the deadline is generous, because machines are slow."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "gave up waiting"
-        time.sleep(0.005)
+    clock, faults = Clock(), FaultPlan()
+    with closing(Store(directory)) as store, LoopThread() as thread:
+        server = RtdbServer(
+            project_id="demo", clock=clock, store=store, faults=faults, verify_token=verify_token, **options
+        )
+        try:
+            url = f"http://{thread.run(server.start('127.0.0.1', 0)).address}"
+            yield RunningRtdb(server, clock, faults, thread, url)
+        finally:
+            thread.run(server.stop())
 
 
 class StreamReader:
@@ -146,14 +123,14 @@ def namespace(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def http(rtdb: RunningRtdb, namespace: str) -> Iterator[httpx.Client]:
     """An administrator's client of the test's own namespace."""
-    with httpx.Client(base_url=rtdb.url, headers=ADMIN, params={"ns": namespace}, timeout=DEADLINE_SECONDS) as client:
+    with httpx.Client(base_url=rtdb.url, headers=ADMIN, params={"ns": namespace}, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
 @pytest.fixture
 def anonymous(rtdb: RunningRtdb, namespace: str) -> Iterator[httpx.Client]:
     """A client without credentials of the same namespace."""
-    with httpx.Client(base_url=rtdb.url, params={"ns": namespace}, timeout=DEADLINE_SECONDS) as client:
+    with httpx.Client(base_url=rtdb.url, params={"ns": namespace}, timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -164,7 +141,7 @@ def open_stream() -> Iterator[Callable[..., StreamReader]]:
     responses: list[httpx.Response] = []
 
     def open_one(url: str, path: str, headers: Mapping[str, str] | None = None, **parameters: Any) -> StreamReader:
-        client = httpx.Client(base_url=url, timeout=DEADLINE_SECONDS)
+        client = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS)
         clients.append(client)
         accept = {"Accept": "text/event-stream", **(headers or {})}
         request = client.build_request("GET", path, params=parameters, headers=accept)
@@ -185,11 +162,6 @@ def reference(rtdb: RunningRtdb, namespace: str) -> Iterator[Callable[[str], db.
     app = firebase_admin.initialize_app(options={"databaseURL": f"{rtdb.url}/?ns={namespace}"}, name=namespace)
     yield lambda path="/": db.reference(path, app)
     firebase_admin.delete_app(app)
-
-
-@pytest.fixture
-def poll() -> Callable[[Callable[[], bool]], None]:
-    return wait_for
 
 
 @pytest.fixture

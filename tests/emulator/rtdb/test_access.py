@@ -102,7 +102,7 @@ def test_tokens_that_are_not_good(service: Any, client: httpx.Client) -> None:
 def test_a_token_expires_with_the_clock(service: Any, client: httpx.Client) -> None:
     ann = {"auth": service.token("ann", seconds=3600)}
     assert not denied(client.get("/users/ann.json", params=ann))
-    service.call(service.clock.advance, 3601)
+    service.thread.call(service.clock.advance, 3601)
     answer = client.get("/users/ann.json", params=ann)
     assert (answer.status_code, answer.json()["error"]) == (401, "Auth token is expired")
 

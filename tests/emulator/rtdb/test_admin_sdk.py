@@ -7,6 +7,7 @@ from typing import Any
 import firebase_admin
 import pytest
 from firebase_admin import db, exceptions
+from support.waiting import eventually
 
 Reference = Callable[..., db.Reference]
 
@@ -91,18 +92,18 @@ def test_errors_reach_the_caller(reference: Reference) -> None:
         reference("/plain").set({"a.b": 1})
 
 
-def test_listen(start: Callable[..., Any], poll: Callable[..., None], namespace: str) -> None:
+def test_listen(start: Callable[..., Any], namespace: str) -> None:
     events: list[tuple[str, str, Any]] = []
     with start() as service:
         app = firebase_admin.initialize_app(options={"databaseURL": f"{service.url}/?ns={namespace}"}, name=namespace)
         target = db.reference("/listened", app)
         target.set({"a": 1})
         registration = target.listen(lambda event: events.append((event.event_type, event.path, event.data)))
-        poll(lambda: len(events) == 1)
+        eventually(lambda: len(events) == 1)
         target.child("b").set("ünï😀")
         target.update({"c": 3, "d/e": 4})
         target.child("a").delete()
-        poll(lambda: len(events) == 4)
+        eventually(lambda: len(events) == 4)
         # The SDK's thread only ends in order if the server cuts the stream while it may no longer reconnect.
         registration._sse.should_connect = False
         registration._sse.retry = 0

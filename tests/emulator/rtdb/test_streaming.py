@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.waiting import PATIENCE_SECONDS, eventually
 
 RULES = {
     "rules": {
@@ -82,7 +83,7 @@ def test_new_rules_cancel_the_streams_they_do_not_allow(
     shut = open_stream(service.url, "/open.json")
     kept = open_stream(service.url, "/board.json")
     assert shut.json() == kept.json() == ("put", {"path": "/", "data": None})
-    service.call(service.server.set_rules, json.dumps({"rules": {"board": {".read": True}}}))
+    service.thread.call(service.server.set_rules, json.dumps({"rules": {"board": {".read": True}}}))
     assert shut.next() == ("cancel", "null")
     assert shut.next() == ("end", "")
     admin.put("/board.json", json=1)
@@ -105,7 +106,7 @@ def test_data_that_takes_the_permission_away_cancels_before_it_is_shown(
 def test_an_expired_token_ends_the_stream(service: Any, open_stream: Callable[..., Any]) -> None:
     stream = open_stream(service.url, "/users/ann.json", auth=service.token("ann", seconds=3600))
     assert stream.json()[0] == "put"
-    service.call(service.clock.advance, 3601)
+    service.thread.call(service.clock.advance, 3601)
     assert stream.next() == ("auth_revoked", "credential is no longer valid")
     assert stream.next() == ("end", "")
 
@@ -143,18 +144,16 @@ def test_what_cannot_be_streamed(service: Any, open_stream: Callable[..., Any]) 
 
 
 def watch_count(service: Any) -> int:
-    databases = service.server.databases
-    return int(service.call(lambda: sum(len(list(database.watches)) for database in databases._databases.values())))
+    databases = service.server.databases._databases
+    return int(service.thread.call(lambda: sum(len(list(each.watches)) for each in databases.values())))
 
 
-def test_a_reader_that_leaves_is_forgotten(
-    service: Any, open_stream: Callable[..., Any], poll: Callable[..., None]
-) -> None:
+def test_a_reader_that_leaves_is_forgotten(service: Any, open_stream: Callable[..., Any]) -> None:
     stream = open_stream(service.url, "/open.json")
     assert stream.json()[0] == "put"
     assert watch_count(service) == 1
     stream.response.close()
-    poll(lambda: watch_count(service) == 0)
+    eventually(lambda: watch_count(service) == 0)
 
 
 def test_a_reader_that_does_not_read_blocks_nobody_and_catches_up(service: Any, admin: httpx.Client) -> None:
@@ -162,7 +161,7 @@ def test_a_reader_that_does_not_read_blocks_nobody_and_catches_up(service: Any, 
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect((host, int(port)))
-    reader.settimeout(30)
+    reader.settimeout(PATIENCE_SECONDS)
     reader.sendall(b"GET /open.json HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
     with reader:
         received = reader.recv(65536)
@@ -170,12 +169,12 @@ def test_a_reader_that_does_not_read_blocks_nobody_and_catches_up(service: Any, 
         for number in range(200):  # 20 MB, of which the buffers hold a fraction
             answer = admin.put(f"/open/k{number % 5}.json", json=f"{number} {text}", params={"print": "silent"})
             assert answer.status_code == 204
-        (pending,) = service.call(lambda: [watch.on_commit.__self__ for watch in next(
+        (pending,) = service.thread.call(lambda: [watch.on_commit.__self__ for watch in next(
             iter(service.server.databases._databases.values())).watches])  # fmt: skip
-        assert service.call(lambda: sum(map(len, pending._pending))) <= 1024 * 1024
+        assert service.thread.call(lambda: sum(map(len, pending._pending))) <= 1024 * 1024
         admin.put("/open/last.json", json="the end")
         chunks = [received]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while b"the end" not in chunks[-1] + (chunks[-2] if len(chunks) > 1 else b""):
             assert time.monotonic() < deadline
             chunks.append(reader.recv(1 << 20))

@@ -11,10 +11,11 @@ import pytest
 from firebase_admin import exceptions
 from firebase_admin import functions as admin_functions
 from firebase_admin.functions import TaskOptions, TaskQueue
+from support.functions_harness import PROJECT, REGION, Harness
+from support.waiting import eventually
 
 from emulator.persistence import Store
 from emulator.tasks.server import TasksServer
-from tests.emulator.triggers.harness import PROJECT, REGION, Harness, eventually
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from typing import Any
 
 import pytest
-
-from tests.emulator.triggers.harness import NAMESPACE, Harness
+from support.functions_harness import NAMESPACE, Harness
 
 
 def seen(functions: Harness, function: str) -> list[Any]:

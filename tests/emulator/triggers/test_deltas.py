@@ -5,11 +5,11 @@ from typing import Any
 from firebase_functions import db_fn
 from hypothesis import given
 from hypothesis import strategies as st
+from support.functions_harness import rtdb_change
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from emulator.triggers import deltas, events, worker
-from tests.emulator.triggers.harness import rtdb_change
 
 _leaves = st.one_of(
     st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=3)

@@ -4,9 +4,9 @@ from typing import Any
 
 from google.cloud.firestore_v1 import _helpers
 from google.cloud.firestore_v1.types import document as documents
+from support.functions_harness import PROJECT, Harness
 
 from emulator.contracts import FirestoreChange
-from tests.emulator.triggers.harness import PROJECT, Harness
 
 DATABASE = f"projects/{PROJECT}/databases/(default)"
 

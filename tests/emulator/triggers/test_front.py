@@ -6,8 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-
-from tests.emulator.triggers.harness import PROJECT, REGION, Harness
+from support.functions_harness import PROJECT, REGION, Harness
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.functions_harness import FUNCTIONS_APP, PROJECT, REGION, Harness
+from support.waiting import PATIENCE_SECONDS, eventually
 
 from emulator.functions import Message, Outcome
 from emulator.triggers.deliveries import Deliveries
 from emulator.triggers.events import CloudEvent
 from emulator.triggers.host import FunctionsLoadError, FunctionsUnavailable
-from tests.emulator.triggers.harness import FUNCTIONS_APP, PATIENCE_SECONDS, PROJECT, REGION, Harness, eventually
 
 
 def ended(pid: int) -> bool:
@@ -96,7 +97,7 @@ def test_the_concurrency_of_deliveries_can_be_bounded(functions: Harness) -> Non
         return await asyncio.gather(*(bounded.deliver(Message("gate", "task", str(n), {}, b"")) for n in range(5)))
 
     bounded = functions.thread.call(build)
-    deliveries = asyncio.run_coroutine_threadsafe(deliver_all(), functions.thread.loop)
+    deliveries = functions.thread.submit(deliver_all())
     eventually(lambda: len(functions.records("gate")) == 2, "the first two")
     functions.thread.run(functions.host.call("cors_api"))
     assert len(functions.records("gate")) == 2 and bounded.busy()
@@ -168,7 +169,7 @@ def test_functions_that_do_not_load_say_why(fresh: Harness) -> None:
 
 
 def test_functions_that_are_still_loading_can_be_stopped(fresh: Harness) -> None:
-    starting = asyncio.run_coroutine_threadsafe(fresh.host.start(), fresh.thread.loop)
+    starting = fresh.thread.submit(fresh.host.start())
     pid = eventually(lambda: fresh.host.pid)
     fresh.thread.run(fresh.host.stop())
     with pytest.raises(FunctionsLoadError):

@@ -4,9 +4,9 @@ from typing import Any
 
 import httpx
 import pytest
+from support.functions_harness import Harness
 
 from emulator.faults import Fault
-from tests.emulator.triggers.harness import Harness
 
 
 def post(functions: Harness, path: str, body: Any = None) -> httpx.Response:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.functions_harness import Tree
 
 from emulator.triggers import patterns
 from emulator.triggers.patterns import Path
-from tests.emulator.triggers.harness import Tree
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from support.functions_harness import REGION, Harness
+from support.waiting import eventually
 
 from emulator.backoff import Backoff
 from emulator.triggers.schedules import Schedules
-from tests.emulator.triggers.harness import REGION, Harness, eventually
 
 
 def test_a_job_is_run_by_hand(functions: Harness) -> None:

@@ -1,13 +1,14 @@
 """All that runs functions, on an event loop in a thread of its own, with the fixture app behind it."""
 
-import asyncio
 import json
-import threading
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
+from support.loop import LoopThread
+from support.waiting import PATIENCE_SECONDS
 
 from emulator.clock import Clock
 from emulator.contracts import RtdbChange
@@ -26,40 +27,7 @@ from emulator.triggers.schedules import Schedules
 PROJECT = "demo-fixture"
 REGION = "us-central1"
 NAMESPACE = "demo-fixture-default-rtdb"
-FUNCTIONS_APP = Path(__file__).resolve().parents[2] / "fixtures" / "functions_app"
-PATIENCE_SECONDS = 60.0
-
-
-def eventually(probe: Callable[[], Any], what: str = "the condition") -> Any:
-    """The probe's first truthy value."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (value := probe()):
-        assert time.monotonic() < deadline, f"{what} never came"
-        time.sleep(0.005)
-    return value
-
-
-class LoopThread:
-    """An event loop in a thread; `run` waits for a coroutine, `call` for a plain function on the loop."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_SECONDS)
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def run() -> Any:
-            return function(*arguments)
-
-        return self.run(run())
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
+FUNCTIONS_APP = Path(__file__).resolve().parents[1] / "fixtures" / "functions_app"
 
 
 @dataclass(frozen=True)
@@ -208,3 +176,19 @@ class Harness:
 
     def log(self, function: str) -> list[Delivery]:
         return [row for row in list(self.deliveries.log) if row.function == function]
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    harness = Harness(tmp_path_factory.mktemp("functions"))
+    harness.start()
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def functions(running: Harness) -> Iterator[Harness]:
+    """The running app, with nothing in flight, no faults and no records."""
+    running.reset()
+    yield running
+    running.thread.call(running.plan.clear)
