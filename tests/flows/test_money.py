@@ -100,6 +100,29 @@ def test_many_concurrent_appends_to_one_account(backend: Backend) -> None:
     assert audit.head.posted == 1_000_000_000 - 25 * 360
 
 
+@pytest.mark.acceptance("M03")
+def test_several_instances_append_to_one_account(backend: Backend) -> None:
+    """Instances share no lock: what keeps their entries apart is Firestore alone. The functions are one of them."""
+    client = backend.welcomed()
+    uid = uid_of(client)
+
+    def append_from_an_instance(number: int) -> None:
+        ledger = backend.ledger()
+        for step in range(4):
+            hold_id = f"instance-{number}-{step}"
+            ledger.place_hold(uid, hold_id, request_hash="h", run_id="r", amount=10, minimum=10)
+            ledger.capture(uid, hold_id, 1, counter="revenue:chat")
+            ledger.credit(uid, op_id=hold_id, kind="refund", amount=1, counter="revenue:chat")
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(backend.ask, client, "hello") for _ in range(4)]
+        list(pool.map(append_from_an_instance, range(8)))
+    assert all(backend.await_status(client, each.result())["status"] == "done" for each in asked)
+    audit = backend.audit(client)
+    assert audit.entries == 1 + 8 * 4 * 3 + 4 * 2
+    assert audit.head.posted == 1_000_000_000 - 4 * 360
+
+
 @pytest.mark.acceptance("M04")
 @pytest.mark.parametrize("path", ["done", "failed", "cancelled", "crash", "timeout"])
 def test_no_terminal_path_leaves_anything_held(backend: Backend, provider: ScriptedProvider, path: str) -> None:
