@@ -282,12 +282,16 @@ def test_capture_release_and_expire_race(backend: Backend, order: tuple[str, ...
     """In every order, and all at once: the first resolution stands, and there is one entry of it."""
     client = backend.funded(1_000)
     uid, hold_id = uid_of(client), uuid4().hex
-    early, late = backend.ledger(), backend.ledger(now=lambda: datetime.now(UTC) + timedelta(hours=1))
-    early.place_hold(uid, hold_id, request_hash="h", run_id="r", amount=500, minimum=500)
+    # Each attempt is an instance of its own: nothing but Firestore keeps them apart.
+    backend.ledger().place_hold(uid, hold_id, request_hash="h", run_id="r", amount=500, minimum=500)
+
+    def an_hour_later() -> datetime:
+        return datetime.now(UTC) + timedelta(hours=1)
+
     actions: dict[str, Callable[[], Any]] = {
-        "capture": lambda: early.capture(uid, hold_id, 100, counter="revenue:chat"),
-        "release": lambda: early.release(uid, hold_id),
-        "expire": lambda: late.expire(uid, hold_id),
+        "capture": lambda: backend.ledger().capture(uid, hold_id, 100, counter="revenue:chat"),
+        "release": lambda: backend.ledger().release(uid, hold_id),
+        "expire": lambda: backend.ledger(now=an_hour_later).expire(uid, hold_id),
     }
 
     def attempt(name: str) -> None:
@@ -308,7 +312,7 @@ def test_capture_release_and_expire_race(backend: Backend, order: tuple[str, ...
         assert kinds[-1] == order[0]
     assert backend.audit(client).head.posted == (900 if kinds[-1] == "capture" else 1_000)
     with pytest.raises((Conflict, HoldExpired)):
-        early.capture(uid, hold_id, 101, counter="revenue:chat")
+        backend.ledger().capture(uid, hold_id, 101, counter="revenue:chat")
 
 
 @pytest.mark.acceptance("M09")
