@@ -110,8 +110,6 @@ def _catalogue(configured: Settings) -> str:
 
 
 def _limits(configured: Settings) -> str:
-    if configured.reservation_expiry_minutes * 60 <= configured.request_deadline_seconds:
-        raise Configuration("RESERVATION_EXPIRY_MINUTES", "holds would expire before REQUEST_DEADLINE_SECONDS is over")
     if configured.request_deadline_seconds <= configured.provider_silence_timeout_seconds:
         raise Configuration("PROVIDER_SILENCE_TIMEOUT_SECONDS", "must be shorter than REQUEST_DEADLINE_SECONDS")
     return (

@@ -108,7 +108,7 @@ def _run_event(function: Callable[[CloudEvent], object], incoming: Request) -> R
 
 def application(functions: Mapping[str, Callable[[Any], Any]]) -> "WSGIApplication":
     """The WSGI application for all functions; a function sees the path after its own name, as in production."""
-    app = Flask("functions")
+    app = Flask("functions_worker", static_folder=None)
 
     def run(path: str) -> ResponseReturnValue:
         function = functions.get(request.environ[_ENVIRON_FUNCTION])

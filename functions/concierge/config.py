@@ -15,6 +15,9 @@ from concierge.errors import Configuration
 from concierge.kit.keys import decode_key
 from concierge.kit.microcredits import from_credits
 
+# Heartbeats come four times a lease, at the turns at which chunks are written.
+_FLUSHES_PER_LEASE = 8
+
 Credits = Annotated[Decimal, Field(ge=0, max_digits=16, decimal_places=6)]
 
 
@@ -89,7 +92,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _limits_agree(self) -> Self:
         if self.min_output_tokens > self.max_output_tokens:
-            raise ValueError("MIN_OUTPUT_TOKENS must not exceed MAX_OUTPUT_TOKENS")
+            raise Configuration("MIN_OUTPUT_TOKENS", "must not exceed MAX_OUTPUT_TOKENS")
+        if self.reservation_expiry_minutes * 60 <= self.request_deadline_seconds:
+            raise Configuration(
+                "RESERVATION_EXPIRY_MINUTES", "holds would expire before REQUEST_DEADLINE_SECONDS is over"
+            )
+        if self.request_lease_seconds * 1000 < _FLUSHES_PER_LEASE * self.stream_flush_milliseconds:
+            raise Configuration("REQUEST_LEASE_SECONDS", "live runs would be taken for dead between two writes")
         return self
 
     @property

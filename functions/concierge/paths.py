@@ -3,6 +3,8 @@
 RTDB is what clients see (camelCase); Firestore is where money is decided. See docs/ARCHITECTURE.md for the contract.
 """
 
+from urllib.parse import quote
+
 # Realtime Database: written by clients.
 REQUESTS = "requests"
 CANCELLATIONS = "cancellations"
@@ -43,6 +45,11 @@ def chunk_cleanup(uid: str, request_id: str) -> str:
 
 def settlement(uid: str, request_id: str) -> str:
     return f"{SETTLEMENTS}/{uid}~{request_id}"
+
+
+def as_url(path: str) -> str:
+    """A path for a URL, each key encoded: a user id may hold a `%` or a `?`. Keys of an update are no URLs."""
+    return "/".join(quote(key, safe="") for key in path.split("/"))
 
 
 def split_server_key(key: str) -> tuple[str, str]:

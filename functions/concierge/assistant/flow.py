@@ -176,7 +176,9 @@ def _serve(
         output_tokens_max=output_tokens_max,
     )
     if not writer.flush_rest(_DATABASE_BACKOFF):
+        # What never reached the client is not charged: the sweeper releases the hold when the database is back.
         log("ERROR", "chunks.not_written", uid=uid, requestId=request_id)
+        return
     fault_point("generation.after")
     settlement.settle(deps, uid, request_id, decision, hold, generation, has_chunks=writer.chunks > 0)
 

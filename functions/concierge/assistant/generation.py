@@ -20,6 +20,9 @@ from concierge.llm.openai_compatible import ChatCall, ChatStream, OpenAICompatib
 
 End = Literal["complete", "cancelled", "failed"]
 
+# The longest tokens of known vocabularies, runs of blanks among them, have about this many characters.
+_CHARACTERS_PER_TOKEN_MAX = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -138,6 +141,7 @@ def generate(
     end: End = "complete"
     ended = _Ended(None)
     next_look = time.monotonic() + flush_seconds
+    characters_max = output_tokens_max * _CHARACTERS_PER_TOKEN_MAX
     try:
         while True:
             now = time.monotonic()
@@ -163,10 +167,10 @@ def generate(
                 answered_by = item.candidate
                 writer.announce(status="streaming", model=item.candidate.model)
                 continue
-            writer.add(item)
+            writer.add(item[: max(0, characters_max - writer.characters)])
             if writer.pieces == 1:
                 writer.flush()
-            if writer.pieces >= output_tokens_max:
+            if writer.pieces >= output_tokens_max or writer.characters >= characters_max:
                 # Each piece holds a token at least: the provider ignores the ceiling that the hold was sized for.
                 log("WARNING", "provider.over_ceiling", model=answered_by.model if answered_by else None)
                 break

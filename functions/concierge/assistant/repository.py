@@ -60,6 +60,10 @@ class Responses:
             if written:
                 self.close(uid, request_id)
                 return
+        if isinstance(existing, dict) and existing.get("error") == error.public():
+            # The same refusal, delivered again or told again: nothing new.
+            self.close(uid, request_id)
+            return
         self.note_conflict(uid, request_id, error, still_running=not is_terminal(existing))
 
     def note_conflict(self, uid: str, request_id: str, error: ConciergeError, *, still_running: bool) -> None:
@@ -114,7 +118,7 @@ class Responses:
         return {paths.request(uid, request_id): None, paths.cancellation(uid, request_id): None}
 
     def _reference(self, path: str) -> db.Reference:
-        return db.reference(path, self._app)
+        return db.reference(paths.as_url(path), self._app)
 
 
 def is_terminal(response: Any) -> bool:

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from concierge.errors import InvalidArgument
@@ -13,8 +13,13 @@ TEXT_MAX_CHARACTERS = 32_000
 # The id names a Firestore document too, where names of the form __x__ are reserved. database.rules.json says the same.
 REQUEST_ID = re.compile(r"[A-Za-z0-9-][A-Za-z0-9_-]{0,127}")
 
-# JSON has one number type: RTDB may hand an integer back as a float, but never a string or a boolean.
-WholeNumber = Annotated[int, Field(strict=True)]
+
+def _whole(value: Any) -> Any:
+    """JSON has one type of numbers: 5.0 is the integer 5. A text or a boolean is not."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Kind = Literal["chat", "image", "vision", "agent", "auto"]
 
 

@@ -9,7 +9,7 @@ from concierge.assistant.dependencies import AssistantDeps
 from concierge.assistant.generation import Generation
 from concierge.assistant.repository import chunks_text, is_terminal
 from concierge.assistant.route import Decision
-from concierge.errors import ConciergeError, Conflict, HoldExpired, Interrupted, Unavailable
+from concierge.errors import ConciergeError, Conflict, HoldExpired, Interrupted, ProviderUnavailable, Unavailable
 from concierge.kit.faults import fault_point
 from concierge.kit.logging import log
 from concierge.kit.retry import Backoff, call_with_retry
@@ -22,6 +22,7 @@ COUNTER_CHAT = "revenue:chat"
 _DATABASE_BACKOFF = Backoff(attempts=6, base_seconds=0.1, cap_seconds=2.0)
 # Without a tokenizer, four bytes a token: the usual rule of thumb for English, and an overestimate for nothing else.
 _BYTES_PER_TOKEN = 4
+_UNKNOWN_INPUT_TOKENS_MAX = 2_000
 _STATUS = {"complete": "done", "cancelled": "cancelled", "failed": "failed"}
 
 
@@ -41,8 +42,8 @@ def charge_for(decision: Decision, hold: Hold, generation: Generation) -> Charge
     """
     if not generation.text or generation.answered_by is None:
         return Charge(0, None)
-    usage, estimated = generation.usage, False
-    if usage is None or usage.input_tokens < 1 or usage.output_tokens < 1:
+    usage, estimated = _plausible(generation.usage, decision, hold), False
+    if usage is None:
         usage, estimated = _estimate(decision, generation), True
     cost = generation.answered_by.price.cost(usage.input_tokens, usage.output_tokens)
     if cost > hold.amount:
@@ -83,11 +84,11 @@ def conclude(
 ) -> bool:
     """Resolves the hold with this amount and writes the terminal fields. True if the request is concluded.
 
-    Somebody else's resolution stands: then nothing is written, because whoever resolved it writes the status.
+    Somebody else's resolution stands, and so does a terminal status that was written for it.
     """
     try:
         if amount > 0:
-            resolution = deps.ledger.capture(uid, request_id, amount, counter=COUNTER_CHAT)
+            resolution = deps.ledger.capture(uid, request_id, amount, counter=COUNTER_CHAT, note=fields["status"])
         else:
             resolution = deps.ledger.release(uid, request_id)
     except HoldExpired as error:
@@ -97,7 +98,10 @@ def conclude(
         finish(deps, uid, request_id, expired, {**fields, "status": "failed", "error": error.public()}, has_chunks)
         return True
     except Conflict:
+        # Taken for dead and ended by the sweeper. Should a late write of this run have reopened the response, the
+        # request is closed already and nobody else would end it again.
         log("WARNING", "settlement.lost", uid=uid, requestId=request_id)
+        fail(deps, uid, request_id, interrupted())
         return True
     except Unavailable as error:
         log("ERROR", "settlement.postponed", uid=uid, requestId=request_id, error=error)
@@ -164,15 +168,29 @@ def fail(deps: AssistantDeps, uid: str, request_id: str, error: ConciergeError) 
     resolution = deps.ledger.release(uid, request_id)
     fields: dict[str, Any] = {"text": chunks_text(response)}
     if resolution.hold.state == "captured":
-        cancelled = deps.responses.is_cancelled(uid, request_id)
-        fields["status"] = "cancelled" if cancelled else "done"
-    else:
+        fields["status"] = resolution.hold.note
+        error = ProviderUnavailable("The model provider broke off its answer.")
+    if fields.get("status") not in ("done", "cancelled"):
         fields.update(status="failed", error=error.public())
     finish(deps, uid, request_id, resolution, fields, has_chunks="chunks" in response)
 
 
 def interrupted() -> Interrupted:
     return Interrupted("The answer was interrupted. It was not charged.")
+
+
+def _plausible(usage: Usage | None, decision: Decision, hold: Hold) -> Usage | None:
+    """The provider's count, unless it cannot be true of this call.
+
+    Templates and tools of the provider's own may add some input that we do not know of; it is not charged.
+    """
+    if usage is None or usage.input_tokens < 1:
+        return None
+    if not 1 <= usage.output_tokens <= decision.output_tokens_within(hold.amount):
+        return None
+    if usage.input_tokens > decision.input_tokens_max + _UNKNOWN_INPUT_TOKENS_MAX:
+        return None
+    return Usage(min(usage.input_tokens, decision.input_tokens_max), usage.output_tokens)
 
 
 def _estimate(decision: Decision, generation: Generation) -> Usage:

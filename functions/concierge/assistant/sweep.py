@@ -15,27 +15,27 @@ from concierge.assistant import flow, settlement
 from concierge.assistant.dependencies import AssistantDeps
 from concierge.assistant.repository import OpenRequest, is_terminal
 from concierge.kit.logging import log
+from concierge.ledger.repository import Hold
 
 _AT_ONCE = 8
 _HOLDS_PER_SWEEP = 500
 _CHUNKS_PER_SWEEP = 500
 
-Outcome = Literal["settled", "run", "failed", "closed", "left", "error"]
+Outcome = Literal["settled", "run", "failed", "closed", "expired", "left", "error"]
 """What became of one open request: its capture was made up for, it was run, it was ended as failed, it was over
-already, it is somebody else's and alive, or it could not be dealt with this time."""
+already, its hold was overdue, it is somebody else's and alive, or it could not be dealt with this time."""
 
 
 def sweep(deps: AssistantDeps) -> Counter[str]:
-    """One pass; how often there was each outcome, with `holds_expired` and `chunks_deleted`.
+    """One pass; how often there was each outcome, with `chunks_deleted`.
 
     An error with one request is logged and counted, and does not keep the others waiting; nor does a slow one, because
     several are dealt with at once.
     """
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sweep") as pool:
         report: Counter[str] = Counter(pool.map(lambda action: action(), _actions(deps)))
-    for resolution in deps.ledger.expire_due_holds(_HOLDS_PER_SWEEP):
-        deps.mirror.apply(resolution.hold.uid, resolution.head)
-        report["holds_expired"] += 1
+    for hold in deps.ledger.due_holds(_HOLDS_PER_SWEEP):
+        report[_guarded(hold.uid, hold.hold_id, partial(_expire, deps, hold))] += 1
     before_ms = deps.now_ms() - int(deps.settings.chunk_retention_seconds * 1000)
     report["chunks_deleted"] = deps.responses.delete_old_chunks(before_ms, _CHUNKS_PER_SWEEP)
     log("INFO", "sweep.done", outcomes=report)
@@ -67,6 +67,13 @@ def _settle_postponed(deps: AssistantDeps, uid: str, request_id: str, record: di
         return "left"
     deps.responses.forget_settlement(uid, request_id)
     return "settled"
+
+
+def _expire(deps: AssistantDeps, hold: Hold) -> Outcome:
+    """A hold that nobody resolved in time."""
+    resolution = deps.ledger.expire(hold.uid, hold.hold_id)
+    deps.mirror.apply(hold.uid, resolution.head)
+    return "expired"
 
 
 def _end_open(deps: AssistantDeps, found: OpenRequest) -> Outcome:

@@ -1,8 +1,9 @@
 """The token writer: batches the pieces of an answer by time and writes them as numbered chunks.
 
 There is at most one write in flight, and the caller spaces them (the first piece goes out at once). A write that fails
-keeps its pieces for the next one, so that chunks stay gapless and in order. While the provider is silent, heartbeats
-tell the sweeper that the run is alive.
+may have been applied all the same: its chunks are written again as they were, under their own numbers, and what came
+since goes into the next one. So chunks stay gapless, in order, and never change. While the provider is silent,
+heartbeats tell the sweeper that the run is alive.
 """
 
 import time
@@ -23,9 +24,11 @@ class TokenWriter:
         self._heartbeat_seconds = heartbeat_seconds
         self._written_at = float("-inf")
         self._pending: list[str] = []
+        self._unconfirmed: dict[str, str] = {}
         self._pieces: list[str] = []
         self._header: dict[str, Any] = {}
         self.chunks = 0
+        self.characters = 0
 
     @property
     def text(self) -> str:
@@ -44,6 +47,7 @@ class TokenWriter:
     def add(self, piece: str) -> None:
         self._pending.append(piece)
         self._pieces.append(piece)
+        self.characters += len(piece)
 
     def flush(self) -> bool:
         """Writes what waits, as one chunk; with nothing to write, a heartbeat when one is due.
@@ -51,19 +55,21 @@ class TokenWriter:
         False if the database did not take it: it is tried again next time.
         """
         now = time.monotonic()
-        if not self._pending and not self._header and now - self._written_at < self._heartbeat_seconds:
+        waiting = self._pending or self._unconfirmed or self._header
+        if not waiting and now - self._written_at < self._heartbeat_seconds:
             return True
-        fields = dict(self._header)
         if self._pending:
-            fields[f"chunks/{self.chunks}"] = "".join(self._pending)
+            self._unconfirmed[f"chunks/{self.chunks}"] = "".join(self._pending)
+            self._pending.clear()
+            self.chunks += 1
+        fields = {**self._header, **self._unconfirmed}
         try:
             self._responses.write(self._uid, self._request_id, fields)
         except firebase_exceptions.FirebaseError as error:
             log("WARNING", "chunk.not_written", uid=self._uid, requestId=self._request_id, error=error)
             return False
         self._written_at = now
-        self.chunks += bool(self._pending)
-        self._pending.clear()
+        self._unconfirmed.clear()
         self._header.clear()
         return True
 

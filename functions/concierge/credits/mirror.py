@@ -22,7 +22,7 @@ class BalanceMirror:
 
         False after losing against other writers too often: they carry newer heads, or the next change repairs it.
         """
-        reference = db.reference(paths.balance(uid), self._app)
+        reference = db.reference(paths.as_url(paths.balance(uid)), self._app)
         for _ in range(_ATTEMPTS):
             shown, etag = reference.get(etag=True)
             if isinstance(shown, dict) and isinstance(shown.get("seq"), int) and shown["seq"] >= head.seq:

@@ -37,6 +37,7 @@ class Hold:
     placed_at: datetime
     expires_at: datetime
     captured: int = 0
+    note: str | None = None
     entry_seq: int = 0
     entry_hash: str = ""
     resolved_by: str | None = None
@@ -156,7 +157,7 @@ class LedgerRepository:
         snapshot = self.entry_reference(uid, seq).get()
         return entry_from_document(snapshot.to_dict()) if snapshot.exists else None
 
-    def expired_holds(self, now: datetime, limit: int) -> list[Hold]:
+    def due_holds(self, now: datetime, limit: int) -> list[Hold]:
         """Open holds of all accounts whose time is up, oldest first; needs the index on (state, expiresAt)."""
         query = (
             self.client.collection_group(paths.HOLDS)
@@ -215,6 +216,7 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "placedAt": hold.placed_at,
         "expiresAt": hold.expires_at,
         "captured": hold.captured,
+        "note": hold.note,
         "entrySeq": hold.entry_seq,
         "entryHash": hold.entry_hash,
         "resolvedBy": hold.resolved_by,
@@ -234,6 +236,7 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         placed_at=document["placedAt"],
         expires_at=document["expiresAt"],
         captured=document["captured"],
+        note=document["note"],
         entry_seq=document["entrySeq"],
         entry_hash=document["entryHash"],
         resolved_by=document["resolvedBy"],

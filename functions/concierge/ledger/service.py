@@ -45,6 +45,8 @@ _RETRYABLE = (
     google_exceptions.ServiceUnavailable,
     google_exceptions.DeadlineExceeded,
     google_exceptions.InternalServerError,
+    # What the client library raises after retrying an outage for as long as it is willing to.
+    google_exceptions.RetryError,
 )
 _BACKOFF = Backoff(attempts=20, base_seconds=0.02, cap_seconds=0.5)
 # The client library retries an outage for up to a minute by itself; no further attempt starts after this.
@@ -198,15 +200,15 @@ class Ledger:
         fault_point("hold.after")
         return hold
 
-    def capture(self, uid: str, hold_id: str, amount: int, *, counter: str) -> Resolution:
-        """Charges `amount` (1..the hold's) and frees the rest, once.
+    def capture(self, uid: str, hold_id: str, amount: int, *, counter: str, note: str | None = None) -> Resolution:
+        """Charges `amount` (1..the hold's) and frees the rest, once. `note` is kept with the hold, for who repairs.
 
         The same capture again returns the stored outcome. Raises HoldExpired if the hold's time is up, swept or not (it
         is then expired by this very call), Conflict if the hold was released or captured with another amount, NotFound,
         ValueError for an amount outside the hold.
         """
         fault_point("capture.before")
-        resolution = self._resolve(uid, hold_id, "capture", amount, counter)
+        resolution = self._resolve(uid, hold_id, "capture", amount, counter, note)
         fault_point("capture.after")
         hold = resolution.hold
         if hold.state == "expired":
@@ -223,12 +225,13 @@ class Ledger:
         """Frees a hold whose time is up; returns it unchanged if it is resolved or not due yet."""
         return self._resolve(uid, hold_id, "expire", 0, transfers.COUNTER_HELD)
 
-    def expire_due_holds(self, limit: int) -> list[Resolution]:
-        """Expires up to `limit` holds whose time is up, and returns them."""
-        due = self._repository.expired_holds(self._now(), limit)
-        return [self.expire(hold.uid, hold.hold_id) for hold in due]
+    def due_holds(self, limit: int) -> list[Hold]:
+        """Up to `limit` open holds whose time is up, oldest first, of all accounts."""
+        return self._repository.due_holds(self._now(), limit)
 
-    def _resolve(self, uid: str, hold_id: str, kind: ResolutionKind, amount: int, counter: str) -> Resolution:
+    def _resolve(
+        self, uid: str, hold_id: str, kind: ResolutionKind, amount: int, counter: str, note: str | None = None
+    ) -> Resolution:
         """The one resolution of a hold, under the operation id `settle:{holdId}`."""
         reference = self._repository.hold_reference(uid, hold_id)
         op_id = f"settle:{hold_id}"
@@ -251,6 +254,7 @@ class Ledger:
                 hold,
                 state=_RESOLVED_STATES[actual],
                 captured=captured,
+                note=note if actual == "capture" else None,
                 resolved_by=op_id,
                 entry_seq=after.seq,
                 entry_hash=entry.hash,
@@ -294,9 +298,14 @@ class Ledger:
                 self._repository.commit(read, change)
             return result
 
-        with self._locks[hash(uid) % _LOCKS]:
-            deadline = time.monotonic() + _PATIENCE_SECONDS
-            try:
-                return call_with_retry(attempt, backoff=_BACKOFF, retry_on=_RETRYABLE, deadline=deadline)
-            except _RETRYABLE as error:
-                raise Unavailable("The ledger does not answer at the moment.") from error
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        lock = self._locks[hash(uid) % _LOCKS]
+        # In an outage nobody waits for everybody before: the patience is the same for all.
+        if not lock.acquire(timeout=_PATIENCE_SECONDS):
+            raise Unavailable("The ledger does not answer at the moment.")
+        try:
+            return call_with_retry(attempt, backoff=_BACKOFF, retry_on=_RETRYABLE, deadline=deadline)
+        except _RETRYABLE as error:
+            raise Unavailable("The ledger does not answer at the moment.") from error
+        finally:
+            lock.release()

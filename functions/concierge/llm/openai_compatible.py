@@ -115,6 +115,7 @@ class ChatStream:
     def __iter__(self) -> Iterator[str]:
         """Pieces of text, none empty. Raises ProviderFault; ends quietly after abort()."""
         finished = False
+        whole = _WholeCharacters()
         try:
             for chunk in self._stream:
                 if self._aborted.is_set():
@@ -126,12 +127,15 @@ class ChatStream:
                     finished = finished or choice.finish_reason is not None
                     if choice.delta is not None and choice.delta.content:
                         finished = True
-                        yield str(choice.delta.content)
+                        if piece := whole.add(str(choice.delta.content)):
+                            yield piece
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, *_NONSENSE) as error:
             if self._aborted.is_set():
                 return
             raise _fault(error) from error
         self._complete = True
+        if rest := whole.end():
+            yield rest
         if not finished and not self._aborted.is_set():
             raise ProviderFault("the provider's stream held no answer", retryable=True)
 
@@ -151,6 +155,28 @@ class ChatStream:
             # Closing would not wake the reader; a shutdown does. It fails if the provider has hung up already.
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+class _WholeCharacters:
+    """Makes pieces of text that any store takes: JSON can carry halves of a surrogate pair, UTF-8 cannot."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, text: str) -> str:
+        """The text with pairs joined, also across pieces; a half without its other becomes U+FFFD."""
+        text = self._half + text
+        self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        return _joined(text.removesuffix(self._half))
+
+    def end(self) -> str:
+        return _joined(self._half)
+
+
+def _joined(text: str) -> str:
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class OpenAICompatibleProvider:

@@ -12,6 +12,7 @@ from concierge.identity.tokens import require_self_or_admin, verify_caller
 from concierge.ledger.entries import StoredEntry
 
 PAGE_MAX_ENTRIES = 500
+_DIGITS_MAX = 16
 
 blueprint = Blueprint("ledger", __name__)
 
@@ -71,7 +72,7 @@ def _whole_number(name: str, *, default: int, minimum: int, maximum: int) -> int
     text = request.args.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not minimum <= int(text[:20]) <= maximum:
+    if len(text) > _DIGITS_MAX or not text.isascii() or not text.isdigit() or not minimum <= int(text) <= maximum:
         raise InvalidArgument(name, f"{name} is a whole number from {minimum} to {maximum}.")
     return int(text)
 
