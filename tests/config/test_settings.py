@@ -87,3 +87,17 @@ def test_every_setting_is_explained_with_its_default(monkeypatch: pytest.MonkeyP
     for name, value in shown.items():
         monkeypatch.setenv(name, value)
     assert load_settings() == unset
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("RESERVATION_EXPIRY_MINUTES", "2"), ("REQUEST_LEASE_SECONDS", "0.5"), ("MIN_OUTPUT_TOKENS", "1024")],
+)
+def test_settings_that_cannot_work_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("MAX_OUTPUT_TOKENS", "1000")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Configuration) as caught:
+        load_settings()
+    assert caught.value.variable == variable
