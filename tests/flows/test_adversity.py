@@ -94,7 +94,9 @@ def test_a_write_that_comes_after_the_sweep_does_not_reopen_the_request(
     gate = threading.Event()
     provider.on("late-write", Behaviour(gate=gate, gate_at=1))
     client = backend.welcomed()
-    # The run's first write hangs on its way for longer than its lease.
+    # Nothing is left for the sweeper to write about, so the fault meets the run's first write, which then hangs on its
+    # way for longer than its lease.
+    backend.sweep()
     backend.fault("rtdb.PATCH", "delay", delay_ms=3_000)
     request_id = backend.ask(client, "late-write")
     # The sweep must find a run that has begun, or it would run the request itself.
