@@ -182,3 +182,25 @@ def test_the_limit_of_a_page_holds(backend: Backend, limit: str) -> None:
     client = backend.welcomed()
     with pytest.raises(ClientError, match=": 400 "):
         client.api(f"/accounts/{uid_of(client)}/ledger/entries", limit=limit)
+
+
+def test_a_run_that_reopens_a_response_and_dies_is_ended_all_the_same(
+    backend: Backend, provider: ScriptedProvider
+) -> None:
+    gate = threading.Event()
+    provider.on("late-and-dead", Behaviour(gate=gate))
+    client = backend.welcomed()
+    backend.sweep()
+    backend.fault("rtdb.PATCH", "delay", delay_ms=3_000)
+    request_id = backend.ask(client, "late-and-dead")
+    eventually(lambda: backend.ledger().find_hold(uid_of(client), request_id), "the hold")
+    eventually(lambda: backend.sweep() or backend.response(client, request_id).get("status") == "failed", "the sweep")
+    eventually(lambda: backend.response(client, request_id)["status"] == "accepted", "the late write")
+    backend.kill_functions()
+    backend.restart_functions()
+    gate.set()
+    request = backend.admin(f"requests/{uid_of(client)}/{request_id}")
+    eventually(lambda: backend.sweep() or request.get() is None, "the closing")
+    assert backend.response(client, request_id)["status"] == "failed"
+    assert backend.kinds(client) == ["grant", "hold", "release"]
+    backend.audit(client)

@@ -152,7 +152,8 @@ def _serve(
 ) -> None:
     if beforehand.answered_before:
         # The id was refused once, before there was a hold to remember it: its answer stands.
-        deps.ledger.release(uid, request_id)
+        released = deps.ledger.release(uid, request_id)
+        deps.mirror.apply(uid, released.head)
         deps.responses.note_conflict(
             uid, request_id, Conflict("This request id has been answered."), still_running=False
         )

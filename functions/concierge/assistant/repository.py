@@ -36,15 +36,18 @@ class Responses:
         """One update of a live response; keys may be paths, as `chunks/3`. It counts as the run's heartbeat."""
         self._reference(paths.response(uid, request_id)).update({**fields, "updatedAt": SERVER_TIME})
 
-    def finish(self, uid: str, request_id: str, fields: dict[str, Any], *, has_chunks: bool, now_ms: int) -> None:
-        """The terminal status with all that belongs to it, in one update that also closes the request.
+    def finish(
+        self, uid: str, request_id: str, fields: dict[str, Any], *, has_chunks: bool, now_ms: int, close: bool
+    ) -> None:
+        """The terminal status with all that belongs to it, in one update that also closes the request if asked to.
 
         `/requests` holds open requests only, which is what lets the sweeper find the lost ones cheaply.
         """
         response = paths.response(uid, request_id)
         update: dict[str, Any] = {f"{response}/{key}": value for key, value in fields.items()}
         update[f"{response}/updatedAt"] = SERVER_TIME
-        update.update(self._closing(uid, request_id))
+        if close:
+            update.update(self._closing(uid, request_id))
         if has_chunks:
             update[paths.chunk_cleanup(uid, request_id)] = now_ms
         self._reference("/").update(update)

@@ -94,6 +94,9 @@ def conclude(
     except HoldExpired as error:
         # The work was done and cannot be charged any more: ours to bear, and to be looked at.
         log("ERROR", "capture.late", uid=uid, requestId=request_id, amountMicrocredits=amount)
+        if is_terminal(deps.responses.response(uid, request_id)):
+            deps.responses.close(uid, request_id)
+            return True
         expired = deps.ledger.expire(uid, request_id)
         finish(deps, uid, request_id, expired, {**fields, "status": "failed", "error": error.public()}, has_chunks)
         return True
@@ -123,6 +126,8 @@ def finish(
     resolution: Resolution,
     fields: dict[str, Any],
     has_chunks: bool,
+    *,
+    close: bool = True,
 ) -> None:
     """The balance, then the terminal status with its receipt, in that order: who reads `done` sees the new balance."""
     fault_point("finish.before")
@@ -136,7 +141,7 @@ def finish(
 
     def write() -> None:
         deps.mirror.apply(uid, resolution.head)
-        deps.responses.finish(uid, request_id, fields, has_chunks=has_chunks, now_ms=now_ms)
+        deps.responses.finish(uid, request_id, fields, has_chunks=has_chunks, now_ms=now_ms, close=close)
 
     _patiently(write)
     log(
@@ -156,23 +161,33 @@ def cancel(deps: AssistantDeps, uid: str, request_id: str) -> None:
     conclude(deps, uid, request_id, 0, {"status": "cancelled", "text": ""}, has_chunks=False)
 
 
-def fail(deps: AssistantDeps, uid: str, request_id: str, error: ConciergeError) -> None:
+def fail(deps: AssistantDeps, uid: str, request_id: str, error: ConciergeError, *, close: bool = True) -> None:
     """Ends a request by releasing its hold, keeping the text that its client has.
+
+    The sweeper does not close the request at once: a run that it took for dead may still have a write on its way, and
+    would reopen a response that nobody looks at any more.
 
     If the hold turns out to be captured, the answer was complete and only its status is missing: that is repaired.
     """
     response = deps.responses.response(uid, request_id) or {}
     if is_terminal(response):
-        deps.responses.close(uid, request_id)
+        if close:
+            deps.responses.close(uid, request_id)
         return
     resolution = deps.ledger.release(uid, request_id)
+    # Read again: while the ledger worked, the run itself may have written more text, or ended the request.
+    response = deps.responses.response(uid, request_id) or {}
+    if is_terminal(response):
+        if close:
+            deps.responses.close(uid, request_id)
+        return
     fields: dict[str, Any] = {"text": chunks_text(response)}
     if resolution.hold.state == "captured":
         fields["status"] = resolution.hold.note
         error = ProviderUnavailable("The model provider broke off its answer.")
     if fields.get("status") not in ("done", "cancelled"):
         fields.update(status="failed", error=error.public())
-    finish(deps, uid, request_id, resolution, fields, has_chunks="chunks" in response)
+    finish(deps, uid, request_id, resolution, fields, "chunks" in response, close=close)
 
 
 def interrupted() -> Interrupted:

@@ -79,12 +79,13 @@ def _expire(deps: AssistantDeps, hold: Hold) -> Outcome:
 def _end_open(deps: AssistantDeps, found: OpenRequest) -> Outcome:
     if found.response is None:
         return _end_silent(deps, found)
-    if is_terminal(found.response):
-        deps.responses.close(found.uid, found.request_id)
-        return "closed"
     if _age_seconds(deps, found.response.get("updatedAt")) < deps.settings.request_lease_seconds:
         return "left"
-    settlement.fail(deps, found.uid, found.request_id, settlement.interrupted())
+    if is_terminal(found.response):
+        # Ended a lease ago: no write of a run that was only slow will reopen it now.
+        deps.responses.close(found.uid, found.request_id)
+        return "closed"
+    settlement.fail(deps, found.uid, found.request_id, settlement.interrupted(), close=False)
     return "failed"
 
 
@@ -102,7 +103,7 @@ def _end_silent(deps: AssistantDeps, found: OpenRequest) -> Outcome:
         return "failed"
     if _age_seconds(deps, hold.placed_at.timestamp() * 1000) < deps.settings.request_lease_seconds:
         return "left"
-    settlement.fail(deps, found.uid, found.request_id, settlement.interrupted())
+    settlement.fail(deps, found.uid, found.request_id, settlement.interrupted(), close=False)
     return "failed"
 
 

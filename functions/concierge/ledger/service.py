@@ -47,6 +47,7 @@ _RETRYABLE = (
     google_exceptions.InternalServerError,
     # What the client library raises after retrying an outage for as long as it is willing to.
     google_exceptions.RetryError,
+    google_exceptions.ResourceExhausted,
 )
 _BACKOFF = Backoff(attempts=20, base_seconds=0.02, cap_seconds=0.5)
 # The client library retries an outage for up to a minute by itself; no further attempt starts after this.
