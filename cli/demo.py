@@ -9,11 +9,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from uuid import uuid4
 
 from cli.client import Client, ClientError, numbered
-from cli.stack import Stack
+from cli.stack import Stack, StackError
 from concierge.kit.microcredits import show
 from concierge.ledger.entries import StoredEntry
 from concierge.ledger.signatures import Keyring
@@ -22,13 +23,25 @@ from concierge.ledger.verification import Verification, verify_chain
 
 QUESTION = "In three sentences: what happens between my question and this answer?"
 _PATIENCE_SECONDS = 60
+_LOG_LINES = 30
 
 
 def run(*, as_json: bool, question: str = QUESTION) -> int:
     """Exit code: 0 if an answer came and its ledger verifies."""
     say: Callable[..., None] = (lambda *_, **__: None) if as_json else print
     started = time.monotonic()
-    with Stack.start() as stack:
+    # The stack's log would stand between the words of the answer; it is shown if something goes wrong.
+    with TemporaryFile("w+", encoding="utf-8") as log:
+        try:
+            return _run(say, started, question, log, as_json=as_json)
+        except (ClientError, StackError):
+            log.seek(0)
+            sys.stderr.writelines(log.readlines()[-_LOG_LINES:])
+            raise
+
+
+def _run(say: Callable[..., None], started: float, question: str, log: IO[str], *, as_json: bool) -> int:
+    with Stack.start(log=log) as stack:
         boot_ms = _since(started)
         say(f"Embedded Firebase and functions are up after {boot_ms} ms; model: {stack.model_description}.\n")
         client = Client(stack.addresses)
