@@ -326,3 +326,15 @@ def test_a_provider_that_ignores_the_ceiling_is_cut(backend: Backend, provider: 
     assert response["text"] == "".join(WORDS[:5])
     assert response["cost"]["chargedMicrocredits"] <= response["cost"]["heldMicrocredits"]
     backend.audit(client)
+
+
+def test_an_answer_that_ends_at_its_ceiling_is_charged_by_the_providers_count(
+    backend: Backend, provider: ScriptedProvider
+) -> None:
+    provider.on("at-the-ceiling", Behaviour())
+    client = backend.welcomed()
+    response = backend.answer(client, "at-the-ceiling", options={"maxTokens": 4})
+    assert response["text"] == "Hello, world."
+    assert response["usage"] == {"inputTokens": 20, "outputTokens": 4, "estimated": False}
+    assert response["cost"]["chargedMicrocredits"] == 360
+    backend.audit(client)

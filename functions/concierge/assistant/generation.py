@@ -167,13 +167,14 @@ def generate(
                 answered_by = item.candidate
                 writer.announce(status="streaming", model=item.candidate.model)
                 continue
-            writer.add(item[: max(0, characters_max - writer.characters)])
-            if writer.pieces == 1:
-                writer.flush()
             if writer.pieces >= output_tokens_max or writer.characters >= characters_max:
-                # Each piece holds a token at least: the provider ignores the ceiling that the hold was sized for.
+                # Each piece holds a token at least: the provider ignores the ceiling that the hold was sized for. An
+                # answer that ends exactly there goes on to its usage instead.
                 log("WARNING", "provider.over_ceiling", model=answered_by.model if answered_by else None)
                 break
+            writer.add(item[: characters_max - writer.characters])
+            if writer.pieces == 1:
+                writer.flush()
     finally:
         pump.stop()
     return Generation(end, writer.text, writer.pieces, answered_by, ended.usage, ended.error)

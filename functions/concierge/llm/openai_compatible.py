@@ -214,7 +214,9 @@ class OpenAICompatibleProvider:
 
 def _fault(error: Exception) -> ProviderFault:
     permanent = isinstance(error, openai.APIStatusError) and error.status_code in (400, 401, 403, 404, 413, 422)
-    return ProviderFault(f"{type(error).__name__}: {error}"[:500], retryable=not permanent)
+    # The provider's own words stay out: they may quote the question, and details go to the log.
+    status = f" {error.status_code}" if isinstance(error, openai.APIStatusError) else ""
+    return ProviderFault(f"{type(error).__name__}{status}", retryable=not permanent)
 
 
 def _sound_usage(reported: Any) -> Usage | None:
