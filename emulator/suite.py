@@ -38,6 +38,7 @@ OFFICIAL_PORTS: Mapping[str, int] = {
 }
 OFFLINE_MODEL = "concierge-offline-small"
 _KEYS = "keys"
+_SECRET_KEYS = ("LEDGER_SIGNING_KEY", "CHECKPOINT_SIGNING_KEY", "IDENTITY_HASH_KEY")
 
 
 class _Stoppable(Protocol):
@@ -181,14 +182,16 @@ class Suite:
             environment["AI_PLATFORM_BASE_URL"] = f"http://{self.services['models']}/v1"
             environment["AI_PLATFORM_API_KEY"] = "offline"
             environment["AI_PLATFORM_CHAT_MODEL"] = OFFLINE_MODEL
-        if not self._environment.get("LEDGER_SIGNING_KEY"):
-            environment["LEDGER_SIGNING_KEY"] = self._signing_key()
+        for variable in _SECRET_KEYS:
+            if not self._environment.get(variable):
+                environment[variable] = self._secret_key(variable)
         return environment
 
-    def _signing_key(self) -> str:
-        """A signing key for the ledger of this developer's machine, which must outlive restarts if the ledger does."""
-        kept = dict(self._store.rows(_KEYS)).get("ledger-signing-key")
+    def _secret_key(self, variable: str) -> str:
+        """A key for this developer's machine, which must outlive restarts if what it signed or hashed does."""
+        name = variable.lower().replace("_", "-")
+        kept = dict(self._store.rows(_KEYS)).get(name)
         if kept is None:
             kept = base64.b64encode(secrets.token_bytes(32))
-            self._store.write(_KEYS, {"ledger-signing-key": kept})
+            self._store.write(_KEYS, {name: kept})
         return kept.decode()

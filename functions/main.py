@@ -8,6 +8,8 @@ from firebase_functions import db_fn, firestore_fn, https_fn, options, params, s
 
 REGION = "us-central1"
 LEDGER_SIGNING_KEY = params.SecretParam("LEDGER_SIGNING_KEY")
+CHECKPOINT_SIGNING_KEY = params.SecretParam("CHECKPOINT_SIGNING_KEY")
+IDENTITY_HASH_KEY = params.SecretParam("IDENTITY_HASH_KEY")
 AI_PLATFORM_API_KEY = params.SecretParam("AI_PLATFORM_API_KEY")
 
 options.set_global_options(region=REGION, memory=options.MemoryOption.MB_512)

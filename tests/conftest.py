@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.backend import SIGNING_KEY, Backend
+from support.backend import CHECKPOINT_KEY, IDENTITY_KEY, SIGNING_KEY, Backend
 from support.provider import ScriptedProvider
 
 from cli.stack import Stack
@@ -58,6 +58,8 @@ def environment(provider: ScriptedProvider, catalogue: Path) -> dict[str, str]:
         "AI_PLATFORM_CHAT_MODEL": "",
         "MODEL_CATALOGUE_FILE": str(catalogue),
         "LEDGER_SIGNING_KEY": SIGNING_KEY,
+        "CHECKPOINT_SIGNING_KEY": CHECKPOINT_KEY,
+        "IDENTITY_HASH_KEY": IDENTITY_KEY,
         "REQUEST_LEASE_SECONDS": "0.8",
         "LOST_REQUEST_SECONDS": "0",
         "CHUNK_RETENTION_SECONDS": "0",

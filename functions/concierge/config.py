@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     )
     firebase_config: dict[str, Any] = {}
     database_url: str = ""
+    storage_bucket: str = ""
 
     ai_platform_api_key: SecretStr = SecretStr("")
     ai_platform_base_url: str = ""
@@ -44,7 +45,11 @@ class Settings(BaseSettings):
     ledger_id: str = ""
     ledger_signing_key: SecretStr = SecretStr("")
     ledger_public_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    checkpoint_signing_key: SecretStr = SecretStr("")
+    checkpoint_public_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    identity_hash_key: SecretStr = SecretStr("")
     reservation_expiry_minutes: float = Field(default=10, gt=0, le=1440)
+    reservation_max_minutes: float = Field(default=1440, gt=0, le=10_080)
     max_reservation_amount: Credits = Decimal(500)
     welcome_bonus_amount: Credits = Decimal(1000)
 
@@ -56,23 +61,23 @@ class Settings(BaseSettings):
     stream_flush_milliseconds: int = Field(default=100, ge=20, le=1000)
     chunk_retention_seconds: float = Field(default=600, ge=0, le=86_400)
 
-    @field_validator("ledger_public_keys", mode="before")
+    @field_validator("ledger_public_keys", "checkpoint_public_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("ledger_public_keys")
+    @field_validator("ledger_public_keys", "checkpoint_public_keys")
     @classmethod
     def _public_keys_are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for key in value:
             decode_key(key)
         return value
 
-    @field_validator("ledger_signing_key")
+    @field_validator("ledger_signing_key", "checkpoint_signing_key", "identity_hash_key")
     @classmethod
-    def _signing_key_is_a_key(cls, value: SecretStr) -> SecretStr:
+    def _secret_is_a_key(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value():
             decode_key(value.get_secret_value())
         return value
@@ -97,6 +102,8 @@ class Settings(BaseSettings):
             raise Configuration(
                 "RESERVATION_EXPIRY_MINUTES", "holds would expire before REQUEST_DEADLINE_SECONDS is over"
             )
+        if self.reservation_max_minutes < self.reservation_expiry_minutes:
+            raise Configuration("RESERVATION_MAX_MINUTES", "must not be less than RESERVATION_EXPIRY_MINUTES")
         if self.request_lease_seconds * 1000 < _FLUSHES_PER_LEASE * self.stream_flush_milliseconds:
             raise Configuration("REQUEST_LEASE_SECONDS", "live runs would be taken for dead between two writes")
         return self
@@ -119,6 +126,12 @@ class Settings(BaseSettings):
         deployed = self.firebase_config.get("databaseURL")
         return self.database_url or deployed or f"https://{self.google_cloud_project}-default-rtdb.firebaseio.com"
 
+    @property
+    def bucket_name(self) -> str:
+        """The Cloud Storage bucket of checkpoints, backups and reports."""
+        deployed = self.firebase_config.get("storageBucket")
+        return self.storage_bucket or deployed or f"{self.google_cloud_project}.appspot.com"
+
     def require_provider(self) -> None:
         """Raises Configuration, naming the variable, unless a model provider is configured."""
         if not self.ai_platform_base_url:
@@ -128,9 +141,21 @@ class Settings(BaseSettings):
 
     def require_signing_key(self) -> str:
         """The ledger's signing key. Raises Configuration if it is not set."""
-        if not self.ledger_signing_key.get_secret_value():
-            raise Configuration("LEDGER_SIGNING_KEY", "the ledger's signing key (32 bytes in base64) is missing")
-        return self.ledger_signing_key.get_secret_value()
+        return _required(self.ledger_signing_key, "LEDGER_SIGNING_KEY", "the ledger's signing key")
+
+    def require_checkpoint_key(self) -> str:
+        """The key that signs checkpoints. Raises Configuration if it is not set."""
+        return _required(self.checkpoint_signing_key, "CHECKPOINT_SIGNING_KEY", "the key that signs checkpoints")
+
+    def require_identity_key(self) -> str:
+        """The key under which personal data is hashed. Raises Configuration if it is not set."""
+        return _required(self.identity_hash_key, "IDENTITY_HASH_KEY", "the key under which personal data is hashed")
+
+
+def _required(secret: SecretStr, variable: str, what: str) -> str:
+    if not secret.get_secret_value():
+        raise Configuration(variable, f"{what} (32 bytes in base64) is missing")
+    return secret.get_secret_value()
 
 
 @lru_cache(maxsize=1)

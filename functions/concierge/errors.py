@@ -84,7 +84,7 @@ class InsufficientCredits(ConciergeError):
 
 class AccountFrozen(ConciergeError):
     code = "ACCOUNT_FROZEN"
-    http_status = 403
+    http_status = 423
 
 
 class Unpriced(ConciergeError):

@@ -21,6 +21,7 @@ ACCOUNTS = "accounts"
 ENTRIES = "entries"
 OPS = "ops"
 HOLDS = "holds"
+HOUSEKEEPING = "housekeeping"
 
 
 def request(uid: str, request_id: str) -> str:

@@ -49,6 +49,7 @@ def firebase_app() -> firebase_admin.App:
         {
             "projectId": configured.google_cloud_project,
             "databaseURL": configured.realtime_database_url,
+            "storageBucket": configured.bucket_name,
             "httpTimeout": 15,
         },
         name="concierge",
@@ -74,6 +75,7 @@ def ledger() -> "Ledger":
         Keyring.from_text(configured.require_signing_key(), configured.ledger_public_keys),
         ledger_id=configured.ledger_name,
         hold_lifetime=timedelta(minutes=configured.reservation_expiry_minutes),
+        hold_lifetime_max=timedelta(minutes=configured.reservation_max_minutes),
     )
 
 

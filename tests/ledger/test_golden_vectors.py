@@ -26,7 +26,7 @@ def test_golden_entries_verify_under_both_keys() -> None:
         ledger_id=VECTORS["ledger"],
         uid=VECTORS["uid"],
         keyring=Keyring.from_text(None, VECTORS["publicKeys"]),
-        head=Head(**VECTORS["head"]),
+        head=Head(**VECTORS["head"], counters={"opening": -VECTORS["head"]["posted"]}),
     )
     assert verification.findings == []
     assert verification.entries == 14

@@ -25,6 +25,8 @@ from concierge.ledger.verification import Verification
 
 TERMINAL = ("done", "failed", "cancelled")
 SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
+CHECKPOINT_KEY = base64.b64encode(bytes(range(32, 64))).decode()
+IDENTITY_KEY = base64.b64encode(bytes(range(64, 96))).decode()
 
 
 class _Anonymous(credentials.Base):

@@ -22,7 +22,6 @@ from concierge.assistant.route import Candidate, Decision, route
 from concierge.assistant.schemas import Request, parse_request
 from concierge.assistant.token_writer import TokenWriter
 from concierge.errors import (
-    AccountFrozen,
     ConciergeError,
     Conflict,
     InsufficientCredits,
@@ -33,7 +32,7 @@ from concierge.kit.faults import fault_point
 from concierge.kit.logging import log
 from concierge.kit.retry import Backoff
 from concierge.ledger.repository import Hold
-from concierge.ledger.transfers import Refusal
+from concierge.ledger.service import refusal_error
 from concierge.llm.openai_compatible import ChatCall, OpenAICompatibleProvider
 
 _DATABASE_BACKOFF = Backoff(attempts=5, base_seconds=0.1, cap_seconds=2.0)
@@ -123,13 +122,6 @@ def _place_hold(
         if deps.bonus.open_account(uid) is None:
             raise InsufficientCredits(decision.hold_minimum, 0) from None
         return place()
-
-
-def refusal_error(refusal: Refusal) -> ConciergeError:
-    """What the client of a refused hold is told."""
-    if refusal.reason == "ACCOUNT_FROZEN":
-        return AccountFrozen("This account is frozen.")
-    return InsufficientCredits(refusal.missing, refusal.available)
 
 
 def _meet_again(deps: AssistantDeps, uid: str, request_id: str, hold: Hold) -> None:

@@ -9,12 +9,20 @@ from concierge.assistant.dependencies import AssistantDeps
 from concierge.assistant.generation import Generation
 from concierge.assistant.repository import chunks_text, is_terminal
 from concierge.assistant.route import Decision
-from concierge.errors import ConciergeError, Conflict, HoldExpired, Interrupted, ProviderUnavailable, Unavailable
+from concierge.errors import (
+    AccountFrozen,
+    ConciergeError,
+    Conflict,
+    HoldExpired,
+    Interrupted,
+    ProviderUnavailable,
+    Unavailable,
+)
 from concierge.kit.faults import fault_point
 from concierge.kit.logging import log
 from concierge.kit.retry import Backoff, call_with_retry
 from concierge.ledger.repository import Hold
-from concierge.ledger.service import Resolution
+from concierge.ledger.reservations import Resolution
 from concierge.llm.openai_compatible import Usage
 
 COUNTER_CHAT = "revenue:chat"
@@ -106,7 +114,8 @@ def conclude(
         log("WARNING", "settlement.lost", uid=uid, requestId=request_id)
         fail(deps, uid, request_id, interrupted())
         return True
-    except Unavailable as error:
+    except (Unavailable, AccountFrozen) as error:
+        # No answer, or an account under repair: the sweeper settles when it is over.
         log("ERROR", "settlement.postponed", uid=uid, requestId=request_id, error=error)
         record = {"amount": amount, "fields": fields, "hasChunks": has_chunks}
         _patiently(lambda: deps.responses.remember_settlement(uid, request_id, record))

@@ -16,6 +16,7 @@ from concierge.assistant.dependencies import AssistantDeps
 from concierge.assistant.repository import OpenRequest, is_terminal
 from concierge.kit.logging import log
 from concierge.ledger.repository import Hold
+from concierge.ledger.service import refusal_error
 
 _AT_ONCE = 8
 _HOLDS_PER_SWEEP = 500
@@ -99,7 +100,7 @@ def _end_silent(deps: AssistantDeps, found: OpenRequest) -> Outcome:
         flow.handle_request(deps, found.uid, found.request_id, found.raw)
         return "run"
     if hold.refusal is not None:
-        deps.responses.refuse(found.uid, found.request_id, flow.refusal_error(hold.refusal))
+        deps.responses.refuse(found.uid, found.request_id, refusal_error(hold.refusal))
         return "failed"
     if _age_seconds(deps, hold.placed_at.timestamp() * 1000) < deps.settings.request_lease_seconds:
         return "left"

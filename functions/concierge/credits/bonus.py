@@ -22,7 +22,7 @@ class WelcomeBonus:
         """
         if self.amount == 0:
             return None
-        existing = self.ledger.credit_outcome(uid, WELCOME_OP_ID)
+        existing = self.ledger.outcome(uid, WELCOME_OP_ID)
         if existing is not None:
             # The amount may have been changed by a deploy since; the account keeps what it was given.
             return Posting(existing, replayed=True)

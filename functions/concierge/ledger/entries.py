@@ -22,12 +22,13 @@ HASH_DOMAIN = b"concierge.ledger.entry.v1\x00"
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
     """An entry as it is kept: `content` is the canonical bytes, `hash` hexadecimal, `signature` 64 bytes over the
-    32 raw bytes of the hash."""
+    32 raw bytes of the hash. `place` is the number under which it is stored, 0 where that is not known."""
 
     content: bytes
     hash: str
     key_id: str
     signature: bytes
+    place: int = 0
 
     def fields(self) -> dict[str, Any]:
         """The parsed entry. Raises ValueError if the bytes are not a JSON object."""

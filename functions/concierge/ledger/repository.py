@@ -1,12 +1,14 @@
 """The ledger's Firestore documents.
 
-accounts/{uid}                     {seq, headHash, posted, held, debt, frozen, epoch}
+accounts/{uid}                     {seq, headHash, posted, held, debt, frozen, quarantined, epoch, counters, bucket,
+                                    changedAt}: the head; the last two are the change feed's (changes.py)
 accounts/{uid}/entries/{seq:012d}  {content, hash, keyId, signature}
-accounts/{uid}/ops/{opId}          {requestHash, seq, hash, amount}
+accounts/{uid}/ops/{opId}          {requestHash, seq, hash, amount, memo?, actor?, refusal?}
 accounts/{uid}/holds/{holdId}      the hold, which is also the op record of its placing and of its resolution
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -15,7 +17,10 @@ from google.cloud import firestore
 
 from concierge import paths
 from concierge.ledger.entries import StoredEntry
-from concierge.ledger.transfers import Head, Refusal
+from concierge.ledger.transfers import COUNTER_OPENING, Head, Refusal
+
+BUCKETS = 16
+"""Into how many ranges the index of the change feed is split: one range takes some 500 appends a second."""
 
 HoldState = Literal["held", "captured", "released", "expired", "refused"]
 
@@ -24,8 +29,9 @@ HoldState = Literal["held", "captured", "released", "expired", "refused"]
 class Hold:
     """One hold and what became of it. Amounts in microcredits.
 
-    `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `entry_seq` and
-    `entry_hash` are those of the last entry made for it: its own, then its resolution's; a refused hold has none.
+    `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `fence` counts
+    the runs that took the work over: a run with an older number is refused. `entry_seq` and `entry_hash` are those of
+    the last entry made for it: its own, then its resolution's; a refused hold has none.
     """
 
     hold_id: str
@@ -42,16 +48,48 @@ class Hold:
     entry_hash: str = ""
     resolved_by: str | None = None
     refusal: Refusal | None = None
+    fence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """The record of one idempotent credit: what was asked for, and the entry that came of it."""
+    """The record of one idempotent posting: what was asked for, and the entry that came of it, or the refusal.
+
+    `actor` is who ordered it and `memo` why, where an administrator did; the entry holds only the memo's hash.
+    """
 
     request_hash: str
     seq: int
     hash: str
     amount: int
+    memo: str | None = None
+    actor: str | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A document that a feature writes in the same commit as an entry."""
+
+    reference: Any
+    document: dict[str, Any]
+    read: Any = None
+    merges: bool = False
+
+    @classmethod
+    def create(cls, reference: Any, document: dict[str, Any]) -> "Write":
+        """A new document; if it exists, nothing of the commit happens and the operation runs again."""
+        return cls(reference, document)
+
+    @classmethod
+    def replace(cls, snapshot: Any, document: dict[str, Any]) -> "Write":
+        """All of a document, provided that it is as in the snapshot: absent, or not changed since."""
+        return cls(snapshot.reference, document, read=snapshot)
+
+    @classmethod
+    def merge(cls, reference: Any, document: dict[str, Any]) -> "Write":
+        """Some fields, whatever is there: increments and server timestamps."""
+        return cls(reference, document, merges=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +114,13 @@ class AccountRead:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one operation writes: its record, and, unless it was refused, an entry with the head behind it."""
+    """What one operation writes: its record; unless it was refused, an entry with the head behind it; and what features
+    keep beside that."""
 
     record: dict[str, Any]
     entry: StoredEntry | None = None
     head: Head | None = None
+    beside: Sequence[Write] = ()
 
 
 class LedgerRepository:
@@ -101,26 +141,33 @@ class LedgerRepository:
     def entry_reference(self, uid: str, seq: int) -> Any:
         return self.account_reference(uid).collection(paths.ENTRIES).document(f"{seq:012d}")
 
-    def read(self, uid: str, record: Any) -> "AccountRead":
-        """The head of an account and the record of one operation, as of one moment, in a single round trip."""
-        account = self.account_reference(uid)
-        found = {snapshot.reference.path: snapshot for snapshot in self.client.get_all([account, record])}
-        return AccountRead(uid, found[account.path], found[record.path])
+    def read(self, *records: tuple[str, Any]) -> "list[AccountRead]":
+        """For each (uid, record of one operation) the head and the record, all as of one moment, in a single round
+        trip."""
+        wanted = [reference for uid, record in records for reference in (self.account_reference(uid), record)]
+        found = {snapshot.reference.path: snapshot for snapshot in self.client.get_all(wanted)}
+        return [
+            AccountRead(uid, found[self.account_reference(uid).path], found[record.path]) for uid, record in records
+        ]
 
-    def commit(self, read: "AccountRead", change: "Change") -> None:
-        """Writes an operation whole, or not at all if the account or the record has changed since it was read.
+    def commit(self, *steps: "tuple[AccountRead, Change]") -> None:
+        """Writes an operation whole, or not at all if an account or a record has changed since it was read.
 
         Then raises what Firestore answers: FailedPrecondition, AlreadyExists or Aborted.
         """
         batch = self.client.batch()
-        if change.entry is not None and change.head is not None:
-            entry = change.entry
-            batch.create(
-                self.entry_reference(read.uid, change.head.seq),
-                {"content": entry.content, "hash": entry.hash, "keyId": entry.key_id, "signature": entry.signature},
-            )
-            self._replace(batch, read.account_snapshot, head_to_document(change.head))
-        self._replace(batch, read.record_snapshot, change.record)
+        for read, change in steps:
+            if change.entry is not None and change.head is not None:
+                batch.create(self.entry_reference(read.uid, change.head.seq), entry_to_document(change.entry))
+                self._replace(batch, read.account_snapshot, account_to_document(read.uid, change.head))
+            self._replace(batch, read.record_snapshot, change.record)
+            for write in change.beside:
+                if write.merges:
+                    batch.set(write.reference, write.document, merge=True)
+                elif write.read is not None:
+                    self._replace(batch, write.read, write.document)
+                else:
+                    batch.create(write.reference, write.document)
         batch.commit()
 
     def _replace(self, batch: Any, read: Any, document: dict[str, Any]) -> None:
@@ -151,11 +198,11 @@ class LedgerRepository:
         if limit is not None:
             query = query.limit(limit)
         for snapshot in query.stream():
-            yield entry_from_document(snapshot.to_dict())
+            yield entry_from_document(snapshot.to_dict(), int(snapshot.id))
 
     def entry(self, uid: str, seq: int) -> StoredEntry | None:
         snapshot = self.entry_reference(uid, seq).get()
-        return entry_from_document(snapshot.to_dict()) if snapshot.exists else None
+        return entry_from_document(snapshot.to_dict(), seq) if snapshot.exists else None
 
     def due_holds(self, now: datetime, limit: int) -> list[Hold]:
         """Open holds of all accounts whose time is up, oldest first; needs the index on (state, expiresAt)."""
@@ -172,6 +219,16 @@ class LedgerRepository:
         ]
 
 
+def bucket_of(uid: str) -> int:
+    """The range of the change feed's index in which an account lies."""
+    return hashlib.sha256(uid.encode()).digest()[0] % BUCKETS
+
+
+def account_to_document(uid: str, head: Head) -> dict[str, Any]:
+    """The head, with what the change feed goes by."""
+    return {**head_to_document(head), "bucket": bucket_of(uid), "changedAt": firestore.SERVER_TIMESTAMP}
+
+
 def head_to_document(head: Head) -> dict[str, Any]:
     document = asdict(head)
     document["headHash"] = document.pop("hash")
@@ -186,25 +243,45 @@ def head_from_document(document: dict[str, Any]) -> Head:
         held=document["held"],
         debt=document["debt"],
         frozen=document["frozen"],
+        quarantined=document.get("quarantined", False),
         epoch=document["epoch"],
+        # Written before counters were kept: they begin with what the account owned.
+        counters=document.get("counters", {COUNTER_OPENING: -document["posted"]}),
     )
 
 
-def entry_from_document(document: dict[str, Any]) -> StoredEntry:
-    return StoredEntry(document["content"], document["hash"], document["keyId"], document["signature"])
+def entry_to_document(entry: StoredEntry) -> dict[str, Any]:
+    return {"content": entry.content, "hash": entry.hash, "keyId": entry.key_id, "signature": entry.signature}
+
+
+def entry_from_document(document: dict[str, Any], place: int) -> StoredEntry:
+    return StoredEntry(document["content"], document["hash"], document["keyId"], document["signature"], place)
 
 
 def operation_to_document(operation: Operation) -> dict[str, Any]:
-    return {
+    document = {
         "requestHash": operation.request_hash,
         "seq": operation.seq,
         "hash": operation.hash,
         "amount": operation.amount,
+        "memo": operation.memo,
+        "actor": operation.actor,
+        "refusal": asdict(operation.refusal) if operation.refusal is not None else None,
     }
+    return {key: value for key, value in document.items() if value is not None}
 
 
 def operation_from_document(document: dict[str, Any]) -> Operation:
-    return Operation(document["requestHash"], document["seq"], document["hash"], document["amount"])
+    refusal = document.get("refusal")
+    return Operation(
+        request_hash=document["requestHash"],
+        seq=document["seq"],
+        hash=document["hash"],
+        amount=document["amount"],
+        memo=document.get("memo"),
+        actor=document.get("actor"),
+        refusal=Refusal(**refusal) if refusal is not None else None,
+    )
 
 
 def hold_to_document(hold: Hold) -> dict[str, Any]:
@@ -221,6 +298,7 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "entryHash": hold.entry_hash,
         "resolvedBy": hold.resolved_by,
         "refusal": asdict(hold.refusal) if hold.refusal is not None else None,
+        "fence": hold.fence,
     }
 
 
@@ -241,4 +319,5 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         entry_hash=document["entryHash"],
         resolved_by=document["resolvedBy"],
         refusal=Refusal(**refusal) if refusal is not None else None,
+        fence=document.get("fence", 0),
     )

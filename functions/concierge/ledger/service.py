@@ -1,88 +1,43 @@
-"""The operations of the ledger, idempotent under their operation ids.
+"""The operations of the ledger, idempotent under their operation ids."""
 
-An append is 2 reads in one round trip and 3 writes in another: the commit is atomic, and is refused if the account or
-the operation's record has changed since it was read. Then the body runs again on what is there now; so bodies are pure.
-A commit whose answer was lost is run again too, and then finds its own record. See docs/decisions/0011.
-"""
-
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from google.api_core import exceptions as google_exceptions
-
-from concierge.errors import Conflict, HoldExpired, NotFound, Unavailable
+from concierge.errors import AccountFrozen, ConciergeError, Conflict, InsufficientCredits, NotFound
 from concierge.kit.canonical import fingerprint
-from concierge.kit.faults import fault_point
-from concierge.kit.retry import Backoff, call_with_retry
 from concierge.ledger import transfers
-from concierge.ledger.entries import StoredEntry, entry_content, entry_hash
+from concierge.ledger.appender import Appender, Beside, Outcome
+from concierge.ledger.entries import StoredEntry
 from concierge.ledger.repository import (
     AccountRead,
     Change,
-    Hold,
     LedgerRepository,
     Operation,
-    hold_from_document,
-    hold_to_document,
     operation_from_document,
     operation_to_document,
 )
+from concierge.ledger.reservations import Reservations
 from concierge.ledger.signatures import Keyring
-from concierge.ledger.transfers import CreditKind, Head, Movement, Refusal, ResolutionKind
-from concierge.ledger.verification import Verification, verify_chain
+from concierge.ledger.transfers import CreditKind, Head, Movement, Refusal
+from concierge.ledger.verification import Finding, Verification, verify_chain
 
-Result = TypeVar("Result")
+_HOLD_LIFETIME_MAX = timedelta(days=1)
 
-# Lost races, and passing faults.
-_RETRYABLE = (
-    google_exceptions.Aborted,
-    google_exceptions.AlreadyExists,
-    google_exceptions.FailedPrecondition,
-    google_exceptions.ServiceUnavailable,
-    google_exceptions.DeadlineExceeded,
-    google_exceptions.InternalServerError,
-    # What the client library raises after retrying an outage for as long as it is willing to.
-    google_exceptions.RetryError,
-    google_exceptions.ResourceExhausted,
-)
-_BACKOFF = Backoff(attempts=20, base_seconds=0.02, cap_seconds=0.5)
-# The client library retries an outage for up to a minute by itself; no further attempt starts after this.
-_PATIENCE_SECONDS = 30
-_LOCKS = 256
-_RESOLVED_STATES: dict[ResolutionKind, Any] = {"capture": "captured", "release": "released", "expire": "expired"}
-
-
-Outcome = tuple[Result, Change | None]
-"""What an operation returns, and what it writes; None if it finds itself done."""
+Movements = Callable[[Head], Movement | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """The outcome of a credit. `replayed` is True if the operation had been done before."""
+    """The outcome of a posting. `replayed` is True if the operation had been done before."""
 
     operation: Operation
     replayed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """A hold after its resolution, and the account's head that this call saw or made.
-
-    `replayed` is True if the hold had been resolved before this call; the earlier attempt of a call whose answer was
-    lost counts as before.
-    """
-
-    hold: Hold
-    head: Head
-    replayed: bool
-
-
-class Ledger:
-    """The credit ledger of one deployment. `ledger_id` is part of every entry, so none can move to another one."""
+class Ledger(Reservations):
+    """The credit ledger of one deployment."""
 
     def __init__(
         self,
@@ -91,23 +46,18 @@ class Ledger:
         *,
         ledger_id: str,
         hold_lifetime: timedelta,
+        hold_lifetime_max: timedelta = _HOLD_LIFETIME_MAX,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._repository = repository
+        appender = Appender(repository, keyring, ledger_id=ledger_id, now=now)
+        super().__init__(appender, lifetime=hold_lifetime, lifetime_max=hold_lifetime_max)
         self._keyring = keyring
         self._ledger_id = ledger_id
-        self._hold_lifetime = hold_lifetime
-        self._now = now
-        # Threads of one instance that want the same account take turns here instead of losing races in Firestore.
-        self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     # Reading.
 
     def head(self, uid: str) -> Head | None:
         return self._repository.head(uid)
-
-    def find_hold(self, uid: str, hold_id: str) -> Hold | None:
-        return self._repository.hold(uid, hold_id)
 
     def entries(self, uid: str, after_seq: int = 0, limit: int | None = None) -> list[StoredEntry]:
         return list(self._repository.entries(uid, after_seq, limit))
@@ -115,8 +65,8 @@ class Ledger:
     def entry(self, uid: str, seq: int) -> StoredEntry | None:
         return self._repository.entry(uid, seq)
 
-    def credit_outcome(self, uid: str, op_id: str) -> Operation | None:
-        """What a credit's operation id came to, None if it was never used."""
+    def outcome(self, uid: str, op_id: str) -> Operation | None:
+        """What an operation id came to, None if it was never used."""
         return self._repository.operation(uid, op_id)
 
     def published_keys(self) -> dict[str, str]:
@@ -126,187 +76,193 @@ class Ledger:
     def ledger_id(self) -> str:
         return self._ledger_id
 
-    def verify(self, uid: str) -> Verification:
-        """Replays the whole account and compares the result with its head."""
+    def verify(self, uid: str, anchors: dict[int, str] | None = None) -> Verification:
+        """Replays the whole account and compares the result with its head, and with `anchors`: hashes by sequence
+        number that were published."""
         # The head is read first: entries appended meanwhile lie behind it and are left out.
         head = self._repository.head(uid)
         limit = head.seq if head is not None else 0
         entries = self._repository.entries(uid, limit=limit) if limit else iter(())
-        return verify_chain(entries, ledger_id=self._ledger_id, uid=uid, keyring=self._keyring, head=head or Head())
+        verification = verify_chain(
+            entries, ledger_id=self._ledger_id, uid=uid, keyring=self._keyring, head=head or Head(), anchors=anchors
+        )
+        # An append moves entry and head in one commit: an entry beyond a head that stays is a head that was put back.
+        if self._repository.entry(uid, limit + 1) is not None and self._repository.head(uid) == head:
+            message = f"there are entries behind the head of entry {limit}"
+            verification.findings.append(Finding(limit + 1, "HEAD_MISMATCH", message))
+        return verification
 
     # Writing.
 
     def credit(
-        self, uid: str, *, op_id: str, kind: CreditKind, amount: int, counter: str, memo: str | None = None
+        self,
+        uid: str,
+        *,
+        op_id: str,
+        kind: CreditKind,
+        amount: int,
+        counter: str,
+        memo: str | None = None,
+        beside: Beside | None = None,
     ) -> Posting:
         """Adds credits once, opening the account if it is the first operation on it.
 
         Raises Conflict if the operation id was used with another body, ValueError for an amount that is not a positive
-        integer, Unavailable if Firestore does not answer.
+        integer, AccountFrozen for an account under repair, Unavailable if Firestore does not answer.
         """
-        request_hash = fingerprint({"kind": kind, "amount": amount, "counter": counter, "memo": memo})
-        reference = self._repository.operation_reference(uid, op_id)
+        body = {"kind": kind, "amount": amount, "counter": counter, "memo": memo}
 
-        def body(read: AccountRead) -> Outcome[Posting]:
-            if read.record is not None:
-                operation = operation_from_document(read.record)
-                if operation.request_hash != request_hash:
-                    raise Conflict(f"Operation {op_id} was used for something else.")
-                return Posting(operation, replayed=True), None
-            head = read.head or Head()
-            movement = transfers.credit(head, kind, amount, counter)
-            after, entry = self._entry(uid, head, movement, op_id=op_id, memo=memo)
-            operation = Operation(request_hash, after.seq, entry.hash, amount)
-            return Posting(operation, replayed=False), Change(operation_to_document(operation), entry, after)
+        def movement(head: Head) -> Movement:
+            return transfers.credit(head, kind, amount, counter)
 
-        return self._run(uid, reference, body)
+        return self._post(uid, op_id, body, amount, movement, memo=memo, opens=True, beside=beside)
 
-    def place_hold(self, uid: str, hold_id: str, *, request_hash: str, run_id: str, amount: int, minimum: int) -> Hold:
-        """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists.
+    def clawback(
+        self, uid: str, *, op_id: str, amount: int, counter: str, memo: str | None = None, beside: Beside | None = None
+    ) -> Posting:
+        """Takes back credits whose payment was refunded or disputed, also spent ones, which leaves a debt.
 
-        The caller has won the claim only if the result's `run_id` is its own. A hold that cannot be covered is
-        stored as refused, and stays refused. Raises NotFound if there is no account, Conflict if the id was used with
-        another request, Unavailable if Firestore does not answer.
+        Raises as `credit`, and NotFound if there is no account.
         """
-        reference = self._repository.hold_reference(uid, hold_id)
+        body = {"kind": "clawback", "amount": amount, "counter": counter, "memo": memo}
 
-        def body(read: AccountRead) -> Outcome[Hold]:
-            if read.record is not None:
-                hold = hold_from_document(uid, hold_id, read.record)
-                if hold.request_hash != request_hash:
-                    raise Conflict(f"Request {hold_id} was used for something else.")
-                return hold, None
-            if read.head is None:
-                raise NotFound(f"There is no account {uid}.")
-            outcome = transfers.hold(read.head, amount, minimum)
-            now = self._now()
-            hold = Hold(
-                hold_id=hold_id,
-                uid=uid,
-                state="held",
-                request_hash=request_hash,
-                run_id=run_id,
-                amount=0,
-                placed_at=now,
-                expires_at=now + self._hold_lifetime,
-            )
-            if isinstance(outcome, Refusal):
-                hold = replace(hold, state="refused", refusal=outcome)
-                return hold, Change(hold_to_document(hold))
-            after, entry = self._entry(uid, read.head, outcome, op_id=f"hold:{hold_id}", hold_id=hold_id)
-            hold = replace(hold, amount=outcome.amount, entry_seq=after.seq, entry_hash=entry.hash)
-            return hold, Change(hold_to_document(hold), entry, after)
+        def movement(head: Head) -> Movement:
+            return transfers.clawback(head, amount, counter)
 
-        hold = self._run(uid, reference, body)
-        fault_point("hold.after")
-        return hold
+        return self._post(uid, op_id, body, amount, movement, memo=memo, beside=beside)
 
-    def capture(self, uid: str, hold_id: str, amount: int, *, counter: str, note: str | None = None) -> Resolution:
-        """Charges `amount` (1..the hold's) and frees the rest, once. `note` is kept with the hold, for who repairs.
+    def adjust(self, uid: str, *, op_id: str, amount: int, counter: str, memo: str, actor: str) -> Posting:
+        """Corrects a balance by a signed amount; `memo` says why and `actor` who ordered it, both kept with the
+        operation.
 
-        The same capture again returns the stored outcome. Raises HoldExpired if the hold's time is up, swept or not (it
-        is then expired by this very call), Conflict if the hold was released or captured with another amount, NotFound,
-        ValueError for an amount outside the hold.
+        Raises as `credit`; InsufficientCredits if more is to be taken than is available, which is stored and stays;
+        NotFound if there is no account.
         """
-        fault_point("capture.before")
-        resolution = self._resolve(uid, hold_id, "capture", amount, counter, note)
-        fault_point("capture.after")
-        hold = resolution.hold
-        if hold.state == "expired":
-            raise HoldExpired(f"Hold {hold_id} expired at {hold.expires_at.isoformat(timespec='seconds')}.")
-        if hold.state != "captured" or hold.captured != amount:
-            raise Conflict(f"Hold {hold_id} was {hold.state} before.")
-        return resolution
+        body = {"kind": "adjust", "amount": amount, "counter": counter, "memo": memo}
 
-    def release(self, uid: str, hold_id: str) -> Resolution:
-        """Frees a hold without a charge. Returns the stored outcome if it was resolved before, however that was."""
-        return self._resolve(uid, hold_id, "release", 0, transfers.COUNTER_HELD)
+        def movement(head: Head) -> Movement | Refusal:
+            return transfers.adjust(head, amount, counter)
 
-    def expire(self, uid: str, hold_id: str) -> Resolution:
-        """Frees a hold whose time is up; returns it unchanged if it is resolved or not due yet."""
-        return self._resolve(uid, hold_id, "expire", 0, transfers.COUNTER_HELD)
+        return self._post(uid, op_id, body, amount, movement, memo=memo, actor=actor)
 
-    def due_holds(self, limit: int) -> list[Hold]:
-        """Up to `limit` open holds whose time is up, oldest first, of all accounts."""
-        return self._repository.due_holds(self._now(), limit)
+    def freeze(self, uid: str, *, op_id: str, reason: str, actor: str) -> Posting:
+        """No new holds, no outgoing transfers. Raises Conflict if the account is frozen already, NotFound."""
+        return self._set_frozen(uid, op_id, transfers.COUNTER_FREEZE, reason, actor)
 
-    def _resolve(
-        self, uid: str, hold_id: str, kind: ResolutionKind, amount: int, counter: str, note: str | None = None
-    ) -> Resolution:
-        """The one resolution of a hold, under the operation id `settle:{holdId}`."""
-        reference = self._repository.hold_reference(uid, hold_id)
-        op_id = f"settle:{hold_id}"
+    def unfreeze(self, uid: str, *, op_id: str, reason: str, actor: str) -> Posting:
+        """Raises Conflict if the account is not frozen, NotFound."""
+        return self._set_frozen(uid, op_id, transfers.COUNTER_UNFREEZE, reason, actor)
 
-        def body(read: AccountRead) -> Outcome[Resolution]:
-            if read.head is None or read.record is None:
-                raise NotFound(f"There is no hold {hold_id}.")
-            hold = hold_from_document(uid, hold_id, read.record)
-            if hold.state != "held":
-                return Resolution(hold, read.head, replayed=True), None
-            due = hold.expires_at <= self._now()
-            if kind == "expire" and not due:
-                return Resolution(hold, read.head, replayed=False), None
-            actual: ResolutionKind = "expire" if due else kind
-            captured = amount if actual == "capture" else 0
-            side = counter if actual == "capture" else transfers.COUNTER_HELD
-            movement = transfers.resolve(read.head, actual, hold.amount, captured, side)
-            after, entry = self._entry(uid, read.head, movement, op_id=op_id, hold_id=hold_id)
-            resolved = replace(
-                hold,
-                state=_RESOLVED_STATES[actual],
-                captured=captured,
-                note=note if actual == "capture" else None,
-                resolved_by=op_id,
-                entry_seq=after.seq,
-                entry_hash=entry.hash,
-            )
-            return Resolution(resolved, after, replayed=False), Change(hold_to_document(resolved), entry, after)
+    def transfer(
+        self, source: str, target: str, *, op_id: str, amount: int, memo: str | None = None
+    ) -> tuple[Posting, Posting]:
+        """Moves credits between two accounts of one organisation, in one commit: the postings of source and target.
 
-        return self._run(uid, reference, body)
+        Whether the two belong together is for the caller to know. Raises InsufficientCredits or AccountFrozen if the
+        source cannot pay, which is stored and stays; NotFound unless both accounts exist; Conflict if the operation id
+        was used with another body; ValueError.
+        """
+        if source == target:
+            raise ValueError("a transfer has two accounts")
+        request_hash = fingerprint({"source": source, "target": target, "amount": amount, "memo": memo})
 
-    def _entry(
+        def body(paying: AccountRead, receiving: AccountRead) -> Outcome[tuple[Posting, Posting]]:
+            before = [_posting_before(read, op_id, request_hash) for read in (paying, receiving)]
+            if before[0] is not None and before[1] is not None:
+                return (before[0], before[1]), ()
+            if paying.head is None or receiving.head is None:
+                raise NotFound("A transfer needs two accounts that exist.")
+            outgoing = transfers.transfer_out(paying.head, amount, target)
+            if isinstance(outgoing, Refusal):
+                refused = Operation(request_hash, 0, "", amount, memo=memo, refusal=outgoing)
+                posting, change = Posting(refused, replayed=False), Change(operation_to_document(refused))
+                return (posting, posting), [(paying, change), (receiving, change)]
+            incoming = transfers.transfer_in(receiving.head, amount, source)
+            steps = [
+                self._step(read, movement, op_id, request_hash, amount, memo)
+                for read, movement in ((paying, outgoing), (receiving, incoming))
+            ]
+            return (steps[0][0], steps[1][0]), [(paying, steps[0][1]), (receiving, steps[1][1])]
+
+        records = [(uid, self._repository.operation_reference(uid, op_id)) for uid in (source, target)]
+        paid, received = self._appender.run(body, *records)
+        _raise_refusal(paid.operation)
+        return paid, received
+
+    def _set_frozen(self, uid: str, op_id: str, counter: str, reason: str, actor: str) -> Posting:
+        def movement(head: Head) -> Movement | Refusal:
+            if head.frozen is (counter == transfers.COUNTER_FREEZE):
+                raise Conflict("The account is frozen already." if head.frozen else "The account is not frozen.")
+            return transfers.adjust(head, 0, counter)
+
+        return self._post(uid, op_id, {"counter": counter, "memo": reason}, 0, movement, memo=reason, actor=actor)
+
+    def _post(
         self,
         uid: str,
-        head: Head,
-        movement: Movement,
-        *,
         op_id: str,
-        hold_id: str | None = None,
+        request: dict[str, Any],
+        amount: int,
+        movements: Movements,
+        *,
         memo: str | None = None,
-    ) -> tuple[Head, StoredEntry]:
-        content = entry_content(
-            ledger_id=self._ledger_id,
-            uid=uid,
-            head=head,
-            movement=movement,
-            op_id=op_id,
-            hold_id=hold_id,
-            memo_hash=fingerprint(memo) if memo is not None else None,
-            at=self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        )
-        digest = entry_hash(content)
-        key_id, signature = self._keyring.sign(digest)
-        entry = StoredEntry(content, digest, key_id, signature)
-        return transfers.advance(head, movement, digest), entry
+        actor: str | None = None,
+        opens: bool = False,
+        beside: Beside | None = None,
+    ) -> Posting:
+        """One entry on one account, under an operation id of its own."""
+        request_hash = fingerprint(request)
 
-    def _run(self, uid: str, record: Any, body: Callable[[AccountRead], Outcome[Result]]) -> Result:
-        """Reads, decides, commits; again from the start while others are faster. Raises Unavailable in the end."""
+        def body(read: AccountRead) -> Outcome[Posting]:
+            before = _posting_before(read, op_id, request_hash)
+            if before is not None:
+                return before, ()
+            if read.head is None and not opens:
+                raise NotFound(f"There is no account {uid}.")
+            movement = movements(read.head or Head())
+            if isinstance(movement, Refusal):
+                refused = Operation(request_hash, 0, "", amount, memo=memo, actor=actor, refusal=movement)
+                return Posting(refused, replayed=False), [(read, Change(operation_to_document(refused)))]
+            posting, change = self._step(read, movement, op_id, request_hash, amount, memo, actor, beside)
+            return posting, [(read, change)]
 
-        def attempt() -> Result:
-            read = self._repository.read(uid, record)
-            result, change = body(read)
-            if change is not None:
-                self._repository.commit(read, change)
-            return result
+        posting = self._appender.run(body, (uid, self._repository.operation_reference(uid, op_id)))
+        _raise_refusal(posting.operation)
+        return posting
 
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        lock = self._locks[hash(uid) % _LOCKS]
-        # In an outage nobody waits for everybody before: the patience is the same for all.
-        if not lock.acquire(timeout=_PATIENCE_SECONDS):
-            raise Unavailable("The ledger does not answer at the moment.")
-        try:
-            return call_with_retry(attempt, backoff=_BACKOFF, retry_on=_RETRYABLE, deadline=deadline)
-        except _RETRYABLE as error:
-            raise Unavailable("The ledger does not answer at the moment.") from error
-        finally:
-            lock.release()
+    def _step(
+        self,
+        read: AccountRead,
+        movement: Movement,
+        op_id: str,
+        request_hash: str,
+        amount: int,
+        memo: str | None,
+        actor: str | None = None,
+        beside: Beside | None = None,
+    ) -> tuple[Posting, Change]:
+        after, entry, writes = self._appender.entry(read, movement, op_id=op_id, memo=memo, beside=beside)
+        # A credit's memo is its payer's reference and lives with the payment; only orders keep theirs here.
+        operation = Operation(request_hash, after.seq, entry.hash, amount, memo if actor else None, actor)
+        return Posting(operation, replayed=False), Change(operation_to_document(operation), entry, after, writes)
+
+
+def _posting_before(read: AccountRead, op_id: str, request_hash: str) -> Posting | None:
+    if read.record is None:
+        return None
+    operation = operation_from_document(read.record)
+    if operation.request_hash != request_hash:
+        raise Conflict(f"Operation {op_id} was used for something else.")
+    return Posting(operation, replayed=True)
+
+
+def _raise_refusal(operation: Operation) -> None:
+    if operation.refusal is not None:
+        raise refusal_error(operation.refusal)
+
+
+def refusal_error(refusal: Refusal) -> ConciergeError:
+    """What whoever asked for a refused hold or transfer is told."""
+    if refusal.reason == "ACCOUNT_FROZEN":
+        return AccountFrozen("This account is frozen.")
+    return InsufficientCredits(refusal.missing, refusal.available)

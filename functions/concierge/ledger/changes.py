@@ -1,0 +1,61 @@
+"""The change feed: which accounts have moved since a consumer last looked, at a cost that follows what changed.
+
+Every append stamps its account with the server's time and one of 16 buckets, which are indexed together: one index
+over time alone would make all appends of the product write to the same end of one range. A timestamp is given before
+its commit shows, so a consumer looks a margin further back than it has seen, and meets some accounts twice.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from google.cloud import firestore
+
+from concierge import paths
+from concierge.ledger.repository import BUCKETS, head_from_document
+from concierge.ledger.transfers import Head
+
+MARGIN = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAccount:
+    """An account, its head, and when the server took its last append."""
+
+    uid: str
+    head: Head
+    changed_at: datetime
+
+
+class ChangeFeed:
+    """The accounts in the order of their changes, bucket by bucket; and where each consumer stands."""
+
+    def __init__(self, client: firestore.Client) -> None:
+        self._client = client
+
+    def since(self, cursor: datetime | None) -> Iterator[ChangedAccount]:
+        """All accounts that changed after `cursor` less the margin; all there are for None.
+
+        The next cursor is the latest `changed_at` of what came, as far as the consumer has dealt with it.
+        """
+        for bucket in range(BUCKETS):
+            query = self._client.collection(paths.ACCOUNTS).where(filter=firestore.FieldFilter("bucket", "==", bucket))
+            if cursor is not None:
+                query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))
+            for snapshot in query.order_by("changedAt").stream():
+                document = snapshot.to_dict()
+                yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
+
+    def load_cursor(self, consumer: str) -> datetime | None:
+        """How far a consumer has come; None if it never ran."""
+        snapshot = self._reference(consumer).get()
+        if not snapshot.exists:
+            return None
+        cursor: datetime = snapshot.to_dict()["cursor"]
+        return cursor.astimezone(UTC)
+
+    def save_cursor(self, consumer: str, cursor: datetime) -> None:
+        self._reference(consumer).set({"cursor": cursor})
+
+    def _reference(self, consumer: str) -> firestore.DocumentReference:
+        return self._client.collection(paths.HOUSEKEEPING).document(consumer)
