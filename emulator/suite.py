@@ -12,6 +12,7 @@ from emulator.auth import AuthServer
 from emulator.clock import Clock
 from emulator.faults import FaultPlan
 from emulator.firestore import FirestoreServer
+from emulator.firestore.indexes import Indexes
 from emulator.models import ModelServer
 from emulator.persistence import Store
 from emulator.rtdb import RtdbServer
@@ -79,7 +80,12 @@ class Suite:
             verify_token=self._auth.tokens.verify,
             rules_text=rules.read_text(encoding="utf-8") if rules.exists() else None,
         )
-        self._firestore = FirestoreServer(clock=self._clock, store=self._store, faults=self._faults)
+        self._firestore = FirestoreServer(
+            clock=self._clock,
+            store=self._store,
+            faults=self._faults,
+            indexes=Indexes.load(root / "firestore.indexes.json"),
+        )
         self._models: ModelServer | None = None
         if not environment.get("AI_PLATFORM_BASE_URL"):
             self._models = ModelServer(clock=self._clock, faults=self._faults)

@@ -17,6 +17,7 @@ from emulator.clock import Clock
 from emulator.contracts import FirestoreChange, FirestoreListener
 from emulator.faults import Fault, FaultPlan
 from emulator.firestore.errors import Aborted, FirestoreError, PermissionDenied, Unavailable
+from emulator.firestore.indexes import Indexes
 from emulator.firestore.listen import ListenStream
 from emulator.firestore.protocol import message_class
 from emulator.firestore.service import FirestoreService
@@ -52,7 +53,9 @@ class FirestoreServer:
         store: Store | None = None,
         faults: FaultPlan | None = None,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        indexes: Indexes | None = None,
     ) -> None:
+        """With `indexes`, queries that production would refuse for want of an index are refused."""
         self._clock = clock or Clock()
         self._faults = faults or FaultPlan()
         self.documents = DocumentStore(self._clock, store or Store(None))
@@ -61,7 +64,7 @@ class FirestoreServer:
         self.listeners: list[FirestoreListener] = []
         self.documents.watchers.append(self._publish)
         self._silent = False
-        self._handlers = self._make_handlers(FirestoreService(self.documents, self.transactions))
+        self._handlers = self._make_handlers(FirestoreService(self.documents, self.transactions, indexes))
         self._server: grpc.aio.Server | None = None
         self._expiry: asyncio.Task[None] | None = None
 

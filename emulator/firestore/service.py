@@ -11,6 +11,7 @@ from typing import Any
 
 from emulator.firestore.documents import StoredDocument, set_timestamp, timestamp_us
 from emulator.firestore.errors import FirestoreError, InvalidArgument, NotFound
+from emulator.firestore.indexes import Indexes
 from emulator.firestore.listing import collection_query, list_documents, page
 from emulator.firestore.names import (
     FieldPath,
@@ -45,9 +46,10 @@ _ID_LENGTH = 20
 class FirestoreService:
     """All unary and server-streaming calls."""
 
-    def __init__(self, store: DocumentStore, transactions: Transactions) -> None:
+    def __init__(self, store: DocumentStore, transactions: Transactions, indexes: Indexes | None = None) -> None:
         self._store = store
         self._transactions = transactions
+        self._indexes = indexes
 
     async def get_document(self, request: Any) -> Any:
         name = document_name(request.name)
@@ -171,6 +173,8 @@ class FirestoreService:
         if not request.HasField("structured_query"):
             raise InvalidArgument("query_type is required")
         query = compile_query(request.parent, request.structured_query)
+        if self._indexes is not None:
+            self._indexes.check(query, request.structured_query)
         transaction = self._reading_transaction(request, parent_root(request.parent))
         if request.HasField("new_transaction") and transaction is not None:
             yield RunQueryResponse(transaction=transaction.id)
@@ -195,6 +199,8 @@ class FirestoreService:
         if not request.HasField("structured_aggregation_query"):
             raise InvalidArgument("query_type is required")
         query = compile_aggregation(request.parent, request.structured_aggregation_query)
+        if self._indexes is not None:
+            self._indexes.check(query.query, request.structured_aggregation_query.structured_query)
         transaction = self._reading_transaction(request, parent_root(request.parent))
         if request.HasField("new_transaction") and transaction is not None:
             yield RunAggregationQueryResponse(transaction=transaction.id)
