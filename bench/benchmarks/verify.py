@@ -22,14 +22,14 @@ from concierge.ledger.transfers import Head, Movement
 from concierge.ledger.verification import chain_is_unchanged, verify_chain
 
 NAME = "verify"
-_LEDGER, _UID = "demo-concierge", "x" * 28
+LEDGER, UID = "demo-concierge", "x" * 28
 _SEED = bytes(range(32))
+KEYRING = Keyring.from_text(base64.b64encode(_SEED).decode(), [])
 
 
 def measure(bench: Bench) -> list[Row]:
-    entries = chain(bench.rounds(50_000, 300))
+    entries, _ = chain(bench.rounds(50_000, 300))
     some = entries[: bench.rounds(2000, 300)]
-    keyring = Keyring.from_text(base64.b64encode(_SEED).decode(), [])
     public_key = Ed25519PrivateKey.from_private_bytes(_SEED).public_key()
     contents = [entry.content for entry in entries]
 
@@ -45,7 +45,7 @@ def measure(bench: Bench) -> list[Row]:
             public_key.verify(entry.signature, hashlib.sha256(HASH_DOMAIN + entry.content).digest())
 
     def verified() -> None:
-        verification = verify_chain(some, ledger_id=_LEDGER, uid=_UID, keyring=keyring, head=None)
+        verification = verify_chain(some, ledger_id=LEDGER, uid=UID, keyring=KEYRING, head=None)
         assert verification.verified, verification.findings[:3]
 
     return [
@@ -78,9 +78,8 @@ def _row(
     )
 
 
-def chain(pairs: int) -> list[StoredEntry]:
+def chain(pairs: int) -> tuple[list[StoredEntry], Head]:
     """A sound account: a grant, then this many holds with their captures."""
-    keyring = Keyring.from_text(base64.b64encode(_SEED).decode(), [])
     entries: list[StoredEntry] = []
     head = Head()
 
@@ -88,8 +87,8 @@ def chain(pairs: int) -> list[StoredEntry]:
         nonlocal head
         assert isinstance(movement, Movement)
         content = entry_content(
-            ledger_id=_LEDGER,
-            uid=_UID,
+            ledger_id=LEDGER,
+            uid=UID,
             head=head,
             movement=movement,
             op_id=op_id,
@@ -97,7 +96,7 @@ def chain(pairs: int) -> list[StoredEntry]:
             hold_id=hold_id,
         )
         digest = entry_hash(content)
-        entries.append(StoredEntry(content, digest, *keyring.sign(digest)))
+        entries.append(StoredEntry(content, digest, *KEYRING.sign(digest)))
         head = transfers.advance(head, movement, digest)
 
     append(transfers.credit(head, "grant", 1_000_000_000_000, "expense:bonus"), "welcome-bonus")
@@ -105,4 +104,4 @@ def chain(pairs: int) -> list[StoredEntry]:
         hold_id = f"{number:032x}"
         append(transfers.hold(head, 42_760, 2_000), f"hold:{hold_id}", hold_id)
         append(transfers.resolve(head, "capture", 42_760, 4_410, "revenue:chat"), f"settle:{hold_id}", hold_id)
-    return entries
+    return entries, head
