@@ -66,7 +66,7 @@ def diagnose() -> list[Check]:
         return [settings_check]
     return [
         settings_check,
-        _guarded("ledger signing", lambda: _signing(configured)),
+        _guarded("ledger keys", lambda: _signing(configured)),
         _guarded("model catalogue", lambda: _catalogue(configured)),
         _guarded("limits", lambda: _limits(configured)),
         _guarded("provider", lambda: _provider(configured)),
@@ -97,6 +97,8 @@ def _signing(configured: Settings) -> str:
     from concierge.ledger.signatures import Keyring
 
     keyring = Keyring.from_text(configured.require_signing_key(), configured.ledger_public_keys)
+    configured.require_checkpoint_key()
+    configured.require_identity_key()
     return f"signs as {keyring.signing_key_id}; {len(keyring.published())} keys verify"
 
 

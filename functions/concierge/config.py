@@ -102,6 +102,12 @@ class Settings(BaseSettings):
             raise Configuration(
                 "RESERVATION_EXPIRY_MINUTES", "holds would expire before REQUEST_DEADLINE_SECONDS is over"
             )
+        keys = (self.ledger_signing_key, self.checkpoint_signing_key, self.identity_hash_key)
+        used = [key.get_secret_value() for key in keys if key.get_secret_value()]
+        if len(set(used)) < len(used):
+            raise Configuration(
+                "CHECKPOINT_SIGNING_KEY", "LEDGER_SIGNING_KEY, CHECKPOINT_SIGNING_KEY and IDENTITY_HASH_KEY must differ"
+            )
         if self.reservation_max_minutes < self.reservation_expiry_minutes:
             raise Configuration("RESERVATION_MAX_MINUTES", "must not be less than RESERVATION_EXPIRY_MINUTES")
         if self.request_lease_seconds * 1000 < _FLUSHES_PER_LEASE * self.stream_flush_milliseconds:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.backend import SIGNING_KEY, Backend
+from support.backend import CHECKPOINT_KEY, IDENTITY_KEY, SIGNING_KEY, Backend
 from support.provider import Behaviour, ScriptedProvider
 from support.waiting import eventually
 
@@ -121,7 +121,12 @@ def test_doctor_names_what_is_missing_and_passes_when_all_is_well(backend: Backe
     assert ill.returncode == 1
     assert "LEDGER_SIGNING_KEY" in ill.stdout
     assert "AI_PLATFORM_BASE_URL" in ill.stdout
-    settings = {"AI_PLATFORM_BASE_URL": provider.base_url, "AI_PLATFORM_API_KEY": "secret-key-1"}
+    settings = {
+        "AI_PLATFORM_BASE_URL": provider.base_url,
+        "AI_PLATFORM_API_KEY": "secret-key-1",
+        "CHECKPOINT_SIGNING_KEY": CHECKPOINT_KEY,
+        "IDENTITY_HASH_KEY": IDENTITY_KEY,
+    }
     other = run("doctor", **backend.stack.environment, **settings, LEDGER_SIGNING_KEY=SIGNING_KEY)
     assert other.returncode == 1
     assert "AI_PLATFORM_CHAT_MODEL" in other.stdout, "the scripted provider does not offer the default model"

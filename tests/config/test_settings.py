@@ -65,6 +65,27 @@ def test_a_missing_provider_or_key_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings().require_signing_key()
 
 
+def test_one_key_is_not_used_for_two_purposes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_SIGNING_KEY", KEY)
+    monkeypatch.setenv("CHECKPOINT_SIGNING_KEY", KEY)
+    with pytest.raises(Configuration, match="must differ"):
+        load_settings()
+
+
+def test_a_hold_may_live_at_least_as_long_as_it_is_placed_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESERVATION_MAX_MINUTES", "9")
+    with pytest.raises(Configuration, match="RESERVATION_EXPIRY_MINUTES"):
+        load_settings()
+
+
+def test_the_bucket_is_the_platforms_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().bucket_name == "demo-concierge.appspot.com"
+    monkeypatch.setenv("FIREBASE_CONFIG", '{"storageBucket": "live.firebasestorage.app"}')
+    assert load_settings().bucket_name == "live.firebasestorage.app"
+    monkeypatch.setenv("STORAGE_BUCKET", "audits")
+    assert load_settings().bucket_name == "audits"
+
+
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_SIGNING_KEY", KEY)
     monkeypatch.setenv("AI_PLATFORM_API_KEY", "sk-very-secret")
