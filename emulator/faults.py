@@ -4,6 +4,7 @@ A service asks `plan.take(target)` where it is about to act and obeys what it ge
 
     firestore.<Rpc>      an RPC of Firestore, "firestore.Commit" for one
     rtdb.<METHOD>        a REST call of the Realtime Database
+    storage.<METHOD>     a call of Cloud Storage
     trigger.<function>   one delivery of an event to a function
     models.<endpoint>    a call of the offline model server
 """

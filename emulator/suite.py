@@ -16,6 +16,7 @@ from emulator.firestore.indexes import Indexes
 from emulator.models import ModelServer
 from emulator.persistence import Store
 from emulator.rtdb import RtdbServer
+from emulator.storage import StorageServer
 from emulator.tasks.server import TasksServer
 from emulator.triggers import hosting
 from emulator.triggers.deliveries import Deliveries
@@ -35,6 +36,7 @@ OFFICIAL_PORTS: Mapping[str, int] = {
     "hosting": 5000,
     "hub": 4400,
     "models": 9299,
+    "storage": 9199,
     "tasks": 9499,
 }
 OFFLINE_MODEL = "concierge-offline-small"
@@ -86,6 +88,9 @@ class Suite:
             faults=self._faults,
             indexes=Indexes.load(root / "firestore.indexes.json"),
         )
+        self._storage = StorageServer(
+            project_id=options.project, clock=self._clock, store=self._store, faults=self._faults
+        )
         self._models: ModelServer | None = None
         if not environment.get("AI_PLATFORM_BASE_URL"):
             self._models = ModelServer(clock=self._clock, faults=self._faults)
@@ -105,7 +110,12 @@ class Suite:
     async def start(self) -> None:
         """Binds every service, then loads the functions. Raises OSError for a taken port, FunctionsLoadError."""
         ports = self.options.ports
-        for name, server in (("auth", self._auth), ("database", self._rtdb), ("models", self._models)):
+        for name, server in (
+            ("auth", self._auth),
+            ("database", self._rtdb),
+            ("storage", self._storage),
+            ("models", self._models),
+        ):
             if server is not None:
                 self._running.append(server)
                 self.services[name] = (await server.start(HOST, ports.get(name, 0))).address
@@ -171,6 +181,9 @@ class Suite:
             "FIREBASE_AUTH_EMULATOR_HOST": self.services["auth"],
             "FIREBASE_DATABASE_EMULATOR_HOST": self.services["database"],
             "FIRESTORE_EMULATOR_HOST": self.services["firestore"],
+            # Firebase's SDKs take the one, Google's the other.
+            "FIREBASE_STORAGE_EMULATOR_HOST": self.services["storage"],
+            "STORAGE_EMULATOR_HOST": f"http://{self.services['storage']}",
             "CLOUD_TASKS_EMULATOR_HOST": self.services["tasks"],
             "FIREBASE_EMULATOR_HUB": self.services["hub"],
             "GCLOUD_PROJECT": self.options.project,
@@ -181,7 +194,7 @@ class Suite:
         environment = worker_environment(
             project=self.options.project,
             database_url=f"https://{self.namespace}.firebaseio.com",
-            storage_bucket=f"{self.options.project}.appspot.com",
+            storage_bucket=self._storage.default_bucket,
             hosts=self.sdk_environment(),
         )
         if self._models is not None:
