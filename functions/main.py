@@ -20,7 +20,7 @@ options.set_global_options(region=REGION, memory=options.MemoryOption.MB_512)
     timeout_sec=540,
     concurrency=40,
     cpu=1,
-    secrets=[LEDGER_SIGNING_KEY, AI_PLATFORM_API_KEY],
+    secrets=[LEDGER_SIGNING_KEY, IDENTITY_HASH_KEY, AI_PLATFORM_API_KEY],
 )
 def request_created(event: db_fn.Event[object]) -> None:
     """A client asks for something."""
@@ -29,7 +29,7 @@ def request_created(event: db_fn.Event[object]) -> None:
     serve_request(event.params["uid"], event.params["requestId"], event.data)
 
 
-@db_fn.on_value_created(reference="/devices/{uid}/{deviceId}", secrets=[LEDGER_SIGNING_KEY])
+@db_fn.on_value_created(reference="/devices/{uid}/{deviceId}", secrets=[LEDGER_SIGNING_KEY, IDENTITY_HASH_KEY])
 def device_created(event: db_fn.Event[object]) -> None:
     """A client of a person appears for the first time: the account opens with the welcome bonus."""
     from concierge.entrypoints.credits import welcome
@@ -46,7 +46,9 @@ def account_written(event: firestore_fn.Event[firestore_fn.Change[firestore_fn.D
 
 
 @scheduler_fn.on_schedule(
-    schedule="every 1 minutes", timeout_sec=540, secrets=[LEDGER_SIGNING_KEY, AI_PLATFORM_API_KEY]
+    schedule="every 1 minutes",
+    timeout_sec=540,
+    secrets=[LEDGER_SIGNING_KEY, IDENTITY_HASH_KEY, AI_PLATFORM_API_KEY],
 )
 def sweep(event: scheduler_fn.ScheduledEvent) -> None:
     """Ends what was left behind."""
@@ -55,7 +57,23 @@ def sweep(event: scheduler_fn.ScheduledEvent) -> None:
     assistant.sweep()
 
 
-@https_fn.on_request(secrets=[LEDGER_SIGNING_KEY])
+@scheduler_fn.on_schedule(schedule="every 5 minutes", timeout_sec=540, secrets=[CHECKPOINT_SIGNING_KEY])
+def checkpoint(event: scheduler_fn.ScheduledEvent) -> None:
+    """Signs the heads of the accounts that have changed, for everybody to check."""
+    from concierge.entrypoints import checkpoints
+
+    checkpoints.publish()
+
+
+@scheduler_fn.on_schedule(schedule="every 5 minutes", timeout_sec=540)
+def mirror_repair(event: scheduler_fn.ScheduledEvent) -> None:
+    """Finds balances that do not show what the ledger says."""
+    from concierge.entrypoints.credits import repair_mirrors
+
+    repair_mirrors()
+
+
+@https_fn.on_request(secrets=[LEDGER_SIGNING_KEY, CHECKPOINT_SIGNING_KEY, IDENTITY_HASH_KEY])
 def api(request: https_fn.Request) -> https_fn.Response:
     """Everything under /api."""
     from concierge.entrypoints import http

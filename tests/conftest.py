@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,8 @@ def provider() -> Iterator[ScriptedProvider]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def shared_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    folder = tmp_path_factory.mktemp("stack")
+@contextmanager
+def running_backend(provider: ScriptedProvider, folder: Path) -> Iterator[Backend]:
     catalogue = folder / "catalogue.json"
     catalogue.write_text(json.dumps(CATALOGUE))
     with (
@@ -48,6 +48,19 @@ def shared_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPath
         backend = Backend(stack, folder)
         yield backend
         backend.close()
+
+
+@pytest.fixture(scope="session")
+def shared_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    with running_backend(provider, tmp_path_factory.mktemp("stack")) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def own_backend(provider: ScriptedProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """A stack for one file of tests, which count or damage what would otherwise be shared."""
+    with running_backend(provider, tmp_path_factory.mktemp("stack")) as backend:
+        yield backend
 
 
 def environment(provider: ScriptedProvider, catalogue: Path) -> dict[str, str]:
@@ -60,6 +73,10 @@ def environment(provider: ScriptedProvider, catalogue: Path) -> dict[str, str]:
         "LEDGER_SIGNING_KEY": SIGNING_KEY,
         "CHECKPOINT_SIGNING_KEY": CHECKPOINT_KEY,
         "IDENTITY_HASH_KEY": IDENTITY_KEY,
+        # One test signs up many people of one domain.
+        "BONUS_DOMAIN_LIMIT": "1000000",
+        # Tests stand where Google's front end does, before the embedded one.
+        "TRUSTED_PROXIES": "2",
         "REQUEST_LEASE_SECONDS": "0.8",
         "LOST_REQUEST_SECONDS": "0",
         "CHUNK_RETENTION_SECONDS": "0",

@@ -6,7 +6,7 @@ Secrets (`*_KEY`) are declared in main.py as parameters of the deploy, which bin
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -51,7 +51,13 @@ class Settings(BaseSettings):
     reservation_expiry_minutes: float = Field(default=10, gt=0, le=1440)
     reservation_max_minutes: float = Field(default=1440, gt=0, le=10_080)
     max_reservation_amount: Credits = Decimal(500)
+    mirror_conflict_strategy: Literal["authoritative-wins", "newest-seq", "manual-review"] = "authoritative-wins"
     welcome_bonus_amount: Credits = Decimal(1000)
+    bonus_network_limit: int = Field(default=5, ge=1)
+    bonus_domain_limit: int = Field(default=20, ge=1)
+    bonus_withhold_score: int = Field(default=100, ge=1)
+    bonus_requires_verified_email: bool = False
+    trusted_proxies: int = Field(default=1, ge=0, le=10)
 
     request_deadline_seconds: float = Field(default=120, gt=0, le=500)
     request_lease_seconds: float = Field(default=60, gt=0, le=600)

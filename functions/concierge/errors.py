@@ -73,9 +73,21 @@ class InsufficientCredits(ConciergeError):
     code = "INSUFFICIENT_CREDITS"
     http_status = 402
 
-    def __init__(self, missing_microcredits: int, available_microcredits: int) -> None:
+    def __init__(
+        self,
+        missing_microcredits: int,
+        available_microcredits: int,
+        *,
+        limit: str = "balance",
+        limit_microcredits: int | None = None,
+    ) -> None:
+        """`limit` says which one was reached: the balance, or the most that one reservation may take."""
         super().__init__(
-            "There are not enough credits for this request.",
+            "There are not enough credits for this request."
+            if limit == "balance"
+            else "This is more than a single reservation may hold.",
+            limit=limit,
+            limitMicrocredits=limit_microcredits,
             missingMicrocredits=missing_microcredits,
             availableMicrocredits=available_microcredits,
         )

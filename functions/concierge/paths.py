@@ -15,6 +15,7 @@ BALANCES = "balances"
 # Realtime Database: server only. Keys are `{uid}~{requestId}`: no request id holds a `~`.
 CHUNK_CLEANUP = "housekeeping/chunks"
 SETTLEMENTS = "housekeeping/settlements"
+MIRROR_REVIEWS = "housekeeping/mirrorReviews"
 
 # Firestore.
 ACCOUNTS = "accounts"
@@ -22,6 +23,16 @@ ENTRIES = "entries"
 OPS = "ops"
 HOLDS = "holds"
 HOUSEKEEPING = "housekeeping"
+IDEMPOTENCY = "idempotency"
+BONUS_CLAIMS = "bonusClaims"
+BONUS_VELOCITY = "bonusVelocity"
+BONUS_REVIEWS = "bonusReviews"
+CHECKPOINTS = "checkpoints"
+LEAVES = "leaves"
+
+# Cloud Storage.
+CHECKPOINT_OBJECTS = "checkpoints"
+_LEAF_FILES = f"{CHECKPOINT_OBJECTS}/leaves"
 
 
 def request(uid: str, request_id: str) -> str:
@@ -40,12 +51,26 @@ def balance(uid: str) -> str:
     return f"{BALANCES}/{uid}"
 
 
+def mirror_review(uid: str) -> str:
+    return f"{MIRROR_REVIEWS}/{uid}"
+
+
 def chunk_cleanup(uid: str, request_id: str) -> str:
     return f"{CHUNK_CLEANUP}/{uid}~{request_id}"
 
 
 def settlement(uid: str, request_id: str) -> str:
     return f"{SETTLEMENTS}/{uid}~{request_id}"
+
+
+def leaf_file(number: int, digest: str) -> str:
+    """The leaves that a checkpoint added; `digest` is the SHA-256 of the file."""
+    return f"{_LEAF_FILES}/{number:012d}-{digest}.jsonl"
+
+
+def tile(path: str) -> str:
+    """A tile of the checkpoints' tree, by its path within the tree."""
+    return f"{CHECKPOINT_OBJECTS}/{path}"
 
 
 def as_url(path: str) -> str:

@@ -4,11 +4,13 @@ Each builder imports only what its entry points use; nothing else in the package
 """
 
 import os
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import firebase_admin
 from firebase_admin import credentials
@@ -20,10 +22,22 @@ if TYPE_CHECKING:
     from google.cloud import firestore
 
     from concierge.assistant.dependencies import AssistantDeps
-    from concierge.credits.bonus import WelcomeBonus
+    from concierge.assistant.estimate import Estimate
+    from concierge.credits.bonus.people import People
+    from concierge.credits.bonus.repository import BonusRepository
+    from concierge.credits.bonus.reviews import BonusReviews
+    from concierge.credits.bonus.service import WelcomeBonus
     from concierge.credits.mirror import BalanceMirror
+    from concierge.kit.objects import ObjectStore
+    from concierge.ledger.changes import ChangeFeed
+    from concierge.ledger.checkpoints.notes import Verifier
+    from concierge.ledger.checkpoints.publisher import CheckpointPublisher
+    from concierge.ledger.checkpoints.service import Checkpoints
     from concierge.ledger.service import Ledger
     from concierge.llm.openai_compatible import OpenAICompatibleProvider
+    from concierge.models.catalogue import Catalogue
+
+Built = TypeVar("Built")
 
 _BESIDE_THREADS = 32
 
@@ -41,7 +55,23 @@ def _emulated() -> bool:
     return "FIREBASE_DATABASE_EMULATOR_HOST" in os.environ or "FIRESTORE_EMULATOR_HOST" in os.environ
 
 
-@lru_cache(maxsize=1)
+def once(build: Callable[[], Built]) -> Callable[[], Built]:
+    """Builds at the first call, and only then. The first events of a cold instance come together, on several threads,
+    and what is registered under a name, as the app is, cannot be built twice."""
+    lock, built = threading.Lock(), list[Built]()
+
+    @wraps(build)
+    def get() -> Built:
+        if not built:
+            with lock:
+                if not built:
+                    built.append(build())
+        return built[0]
+
+    return get
+
+
+@once
 def firebase_app() -> firebase_admin.App:
     configured = settings()
     return firebase_admin.initialize_app(
@@ -64,6 +94,16 @@ def firestore_client() -> "firestore.Client":
 
 
 @lru_cache(maxsize=1)
+def objects() -> "ObjectStore":
+    """The bucket of checkpoints, backups and reports."""
+    from firebase_admin import storage
+
+    from concierge.kit.objects import ObjectStore
+
+    return ObjectStore(storage.bucket(app=firebase_app()))
+
+
+@lru_cache(maxsize=1)
 def ledger() -> "Ledger":
     from concierge.ledger.repository import LedgerRepository
     from concierge.ledger.service import Ledger
@@ -80,17 +120,99 @@ def ledger() -> "Ledger":
 
 
 @lru_cache(maxsize=1)
-def bonus() -> "WelcomeBonus":
-    from concierge.credits.bonus import WelcomeBonus
+def checkpoints() -> "Checkpoints":
+    from concierge.ledger.checkpoints.notes import Signer
+    from concierge.ledger.checkpoints.receipts import origin_of
+    from concierge.ledger.checkpoints.repository import CheckpointRepository
+    from concierge.ledger.checkpoints.service import Checkpoints
 
-    return WelcomeBonus(ledger(), settings().welcome_bonus_microcredits)
+    configured = settings()
+    signer = Signer(origin_of(configured.ledger_name), configured.require_checkpoint_key())
+    verifiers = [signer.verifier, *_retired_checkpoint_keys(configured)]
+    return Checkpoints(CheckpointRepository(firestore_client()), ledger(), objects, verifiers)
+
+
+@lru_cache(maxsize=1)
+def checkpoint_publisher() -> "CheckpointPublisher":
+    from concierge.ledger.changes import ChangeFeed
+    from concierge.ledger.checkpoints.notes import Signer
+    from concierge.ledger.checkpoints.publisher import CheckpointPublisher
+    from concierge.ledger.checkpoints.receipts import origin_of
+    from concierge.ledger.checkpoints.repository import CheckpointRepository
+
+    configured = settings()
+    return CheckpointPublisher(
+        ChangeFeed(firestore_client()),
+        CheckpointRepository(firestore_client()),
+        objects(),
+        Signer(origin_of(configured.ledger_name), configured.require_checkpoint_key()),
+        _retired_checkpoint_keys(configured),
+        ledger_id=configured.ledger_name,
+    )
+
+
+def _retired_checkpoint_keys(configured: Settings) -> "list[Verifier]":
+    from concierge.ledger.checkpoints.notes import Verifier
+    from concierge.ledger.checkpoints.receipts import origin_of
+
+    origin = origin_of(configured.ledger_name)
+    return [Verifier.from_key(origin, key) for key in configured.checkpoint_public_keys]
+
+
+@lru_cache(maxsize=1)
+def bonus() -> "WelcomeBonus":
+    from concierge.credits.bonus.scoring import Policy
+    from concierge.credits.bonus.service import WelcomeBonus
+
+    configured = settings()
+    policy = Policy(
+        network_limit=configured.bonus_network_limit,
+        domain_limit=configured.bonus_domain_limit,
+        withhold_at=configured.bonus_withhold_score,
+        requires_verified_email=configured.bonus_requires_verified_email,
+    )
+    return WelcomeBonus(
+        ledger(), people, _bonus_repository(), mirror(), policy, amount=configured.welcome_bonus_microcredits
+    )
+
+
+@lru_cache(maxsize=1)
+def bonus_reviews() -> "BonusReviews":
+    from concierge.credits.bonus.reviews import BonusReviews
+
+    return BonusReviews(bonus(), people, _bonus_repository())
+
+
+@lru_cache(maxsize=1)
+def people() -> "People":
+    from concierge.credits.bonus.identity import IdentityHasher
+    from concierge.credits.bonus.people import People
+
+    return People(firebase_app(), IdentityHasher(settings().require_identity_key()))
+
+
+@lru_cache(maxsize=1)
+def _bonus_repository() -> "BonusRepository":
+    from concierge.credits.bonus.repository import BonusRepository
+
+    return BonusRepository(firestore_client())
 
 
 @lru_cache(maxsize=1)
 def mirror() -> "BalanceMirror":
     from concierge.credits.mirror import BalanceMirror
+    from concierge.ledger.repository import LedgerRepository
 
-    return BalanceMirror(firebase_app())
+    # Not the ledger itself: who mirrors balances signs nothing, and is not given the key.
+    find_head = LedgerRepository(firestore_client()).head
+    return BalanceMirror(firebase_app(), find_head, settings().mirror_conflict_strategy)
+
+
+@lru_cache(maxsize=1)
+def change_feed() -> "ChangeFeed":
+    from concierge.ledger.changes import ChangeFeed
+
+    return ChangeFeed(firestore_client())
 
 
 @lru_cache(maxsize=1)
@@ -115,10 +237,9 @@ def build_provider(configured: Settings) -> "OpenAICompatibleProvider":
 def assistant() -> "AssistantDeps":
     from concierge.assistant.dependencies import AssistantDeps
     from concierge.assistant.repository import Responses
-    from concierge.models.catalogue import load_catalogue
 
     configured = settings()
-    catalogue = load_catalogue(configured.model_catalogue_file)
+    catalogue = _catalogue()
     return AssistantDeps(
         settings=configured,
         ledger=ledger(),
@@ -138,4 +259,30 @@ def api() -> "Flask":
     from concierge.api.app import create_app
     from concierge.api.context import ApiDeps
 
-    return create_app(ApiDeps(firebase_app(), ledger()))
+    return create_app(
+        ApiDeps(
+            firebase_app=firebase_app(),
+            settings=settings(),
+            ledger=ledger(),
+            checkpoints=checkpoints(),
+            firestore=firestore_client,
+            bonus=bonus,
+            bonus_reviews=bonus_reviews,
+            mirror=mirror,
+            estimate=_estimate,
+        )
+    )
+
+
+def _estimate(raw: dict[str, Any]) -> "Estimate":
+    from concierge.assistant.estimate import estimate
+
+    catalogue = _catalogue()
+    return estimate(settings(), catalogue, settings().ai_platform_chat_model or catalogue.default_chat_model, raw)
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> "Catalogue":
+    from concierge.models.catalogue import load_catalogue
+
+    return load_catalogue(settings().model_catalogue_file)

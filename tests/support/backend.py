@@ -11,13 +11,14 @@ from uuid import uuid4
 
 import firebase_admin
 import httpx
-from firebase_admin import credentials, db
+from firebase_admin import auth, credentials, db
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import firestore
+from google.cloud import firestore, storage
 from support.waiting import PATIENCE_SECONDS, eventually
 
 from cli.client import Client
 from cli.stack import Stack
+from concierge.kit.objects import ObjectStore
 from concierge.ledger.repository import LedgerRepository
 from concierge.ledger.service import Ledger
 from concierge.ledger.signatures import Keyring
@@ -53,7 +54,13 @@ class Backend:
                 },
                 name=uuid4().hex,
             )
+            # The client of Auth reads its address when it is made, which is when it is first used.
+            auth.list_users(max_results=1, app=self.admin_app)
             self.firestore = firestore.Client(project=stack.project, credentials=AnonymousCredentials())
+            bucket = storage.Client(project=stack.project, credentials=AnonymousCredentials()).bucket(
+                f"{stack.project}.appspot.com"
+            )
+            self.objects = ObjectStore(bucket)
 
     def close(self) -> None:
         self.close_clients()
@@ -76,6 +83,18 @@ class Backend:
     def sweep(self) -> None:
         """Runs the scheduled sweeper now and waits for it."""
         self._hub.post("/schedules/sweep/run").raise_for_status()
+
+    def checkpoint(self) -> int:
+        """Runs the scheduled checkpoint now and waits for it; the HTTP status with which it ended."""
+        answer = self._hub.post("/schedules/checkpoint/run").raise_for_status()
+        status: int = answer.json()["status"]
+        return status
+
+    def repair_mirrors(self) -> int:
+        """Runs the scheduled repair of the balance mirrors now and waits for it; the HTTP status it ended with."""
+        answer = self._hub.post("/schedules/mirror_repair/run").raise_for_status()
+        status: int = answer.json()["status"]
+        return status
 
     def restart_functions(self, **environment: str) -> None:
         """Starts the functions anew; the variables are set for that one process, not for one that follows a crash."""
@@ -124,10 +143,15 @@ class Backend:
 
     # As a client.
 
-    def client(self) -> Client:
-        """A new person, signed up and nothing else."""
+    def new_client(self) -> Client:
+        """A client of somebody who has not signed in."""
         client = Client(self.stack.addresses)
         self._clients.append(client)
+        return client
+
+    def client(self) -> Client:
+        """A new person, signed up and nothing else."""
+        client = self.new_client()
         client.sign_up(f"{uuid4().hex}@example.com", uuid4().hex)
         return client
 

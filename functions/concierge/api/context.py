@@ -1,13 +1,32 @@
-"""What the API is given; built in wiring.py."""
+"""What the API is given; built in wiring.py.
 
+What not every call needs is a function, so that a cold start does not pay for it.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from firebase_admin import App
 
+from concierge.config import Settings
+from concierge.credits.bonus.reviews import BonusReviews
+from concierge.credits.bonus.service import WelcomeBonus
+from concierge.credits.mirror import BalanceMirror
+from concierge.ledger.checkpoints.service import Checkpoints
 from concierge.ledger.service import Ledger
 
 
 @dataclass(frozen=True, slots=True)
 class ApiDeps:
+    """`estimate` takes a request as a client would write it, and gives the assistant's Estimate of it."""
+
     firebase_app: App
+    settings: Settings
     ledger: Ledger
+    checkpoints: Checkpoints
+    firestore: Callable[[], Any]
+    bonus: Callable[[], WelcomeBonus]
+    bonus_reviews: Callable[[], BonusReviews]
+    mirror: Callable[[], BalanceMirror]
+    estimate: Callable[[dict[str, Any]], Any]

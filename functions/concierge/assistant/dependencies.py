@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from concierge.assistant.repository import Responses
 from concierge.config import Settings
-from concierge.credits.bonus import WelcomeBonus
+from concierge.credits.bonus.service import WelcomeBonus
 from concierge.credits.mirror import BalanceMirror
 from concierge.ledger.service import Ledger
 from concierge.llm.openai_compatible import OpenAICompatibleProvider

@@ -1,6 +1,5 @@
 """What a client writes to `/requests/{uid}/{requestId}`."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -8,10 +7,9 @@ from pydantic.alias_generators import to_camel
 
 from concierge.errors import InvalidArgument
 from concierge.kit.canonical import fingerprint
+from concierge.kit.ids import REQUEST_ID
 
 TEXT_MAX_CHARACTERS = 32_000
-# The id names a Firestore document too, where names of the form __x__ are reserved. database.rules.json says the same.
-REQUEST_ID = re.compile(r"[A-Za-z0-9-][A-Za-z0-9_-]{0,127}")
 
 
 def _whole(value: Any) -> Any:

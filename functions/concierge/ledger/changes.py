@@ -39,12 +39,33 @@ class ChangeFeed:
         The next cursor is the latest `changed_at` of what came, as far as the consumer has dealt with it.
         """
         for bucket in range(BUCKETS):
-            query = self._client.collection(paths.ACCOUNTS).where(filter=firestore.FieldFilter("bucket", "==", bucket))
-            if cursor is not None:
-                query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))
-            for snapshot in query.order_by("changedAt").stream():
-                document = snapshot.to_dict()
-                yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
+            yield from self.in_bucket(bucket, cursor)
+
+    def in_bucket(self, bucket: int, cursor: datetime | None, at: datetime | None = None) -> Iterator[ChangedAccount]:
+        """One range of them, oldest change first; with `at`, as of that moment of the last hour: buckets that are read
+        as of one moment show both accounts of a transfer, or neither."""
+        query = self._client.collection(paths.ACCOUNTS).where(filter=firestore.FieldFilter("bucket", "==", bucket))
+        if cursor is not None:
+            query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))
+        for snapshot in query.order_by("changedAt").stream(read_time=at):
+            document = snapshot.to_dict()
+            yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
+
+    def rotate(self, consumer: str, limit: int) -> list[ChangedAccount]:
+        """The next `limit` accounts in the order of their ids, for who looks at all of them in turns; after the last
+        one the first again."""
+        reference = self._reference(consumer)
+        state = reference.get().to_dict() or {}
+        query = self._client.collection(paths.ACCOUNTS).order_by("__name__").limit(limit)
+        if state.get("after"):
+            query = query.start_after({"__name__": self._client.collection(paths.ACCOUNTS).document(state["after"])})
+        found = [
+            ChangedAccount(snapshot.id, head_from_document(document), document.get("changedAt", snapshot.update_time))
+            for snapshot in query.stream()
+            if (document := snapshot.to_dict())
+        ]
+        reference.set({"after": found[-1].uid if len(found) == limit else None})
+        return found
 
     def load_cursor(self, consumer: str) -> datetime | None:
         """How far a consumer has come; None if it never ran."""

@@ -31,7 +31,8 @@ class Hold:
 
     `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `fence` counts
     the runs that took the work over: a run with an older number is refused. `entry_seq` and `entry_hash` are those of
-    the last entry made for it: its own, then its resolution's; a refused hold has none.
+    the last entry made for it: its own, then its resolution's; a refused hold has none. `placed_seq` is the
+    number of its own.
     """
 
     hold_id: str
@@ -49,6 +50,7 @@ class Hold:
     resolved_by: str | None = None
     refusal: Refusal | None = None
     fence: int = 0
+    placed_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,7 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "resolvedBy": hold.resolved_by,
         "refusal": asdict(hold.refusal) if hold.refusal is not None else None,
         "fence": hold.fence,
+        "placedSeq": hold.placed_seq,
     }
 
 
@@ -320,4 +323,5 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         resolved_by=document["resolvedBy"],
         refusal=Refusal(**refusal) if refusal is not None else None,
         fence=document.get("fence", 0),
+        placed_seq=document.get("placedSeq", 0),
     )

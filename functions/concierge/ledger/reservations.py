@@ -12,6 +12,8 @@ from concierge.ledger.appender import Appender, Beside, Outcome, Result
 from concierge.ledger.repository import AccountRead, Change, Hold, hold_from_document, hold_to_document
 from concierge.ledger.transfers import Head, Refusal, ResolutionKind
 
+API_RUN = "api"
+"""The run of a hold that its owner placed directly, and may release."""
 _RESOLVED_STATES: dict[ResolutionKind, Any] = {"capture": "captured", "release": "released", "expire": "expired"}
 
 
@@ -76,7 +78,9 @@ class Reservations:
                 hold = replace(hold, state="refused", refusal=outcome)
                 return hold, [(read, Change(hold_to_document(hold)))]
             after, entry, _ = self._appender.entry(read, outcome, op_id=f"hold:{hold_id}", hold_id=hold_id)
-            hold = replace(hold, amount=outcome.amount, entry_seq=after.seq, entry_hash=entry.hash)
+            hold = replace(
+                hold, amount=outcome.amount, entry_seq=after.seq, entry_hash=entry.hash, placed_seq=after.seq
+            )
             return hold, [(read, Change(hold_to_document(hold), entry, after))]
 
         hold = self._run(uid, hold_id, body)

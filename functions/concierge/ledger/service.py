@@ -21,7 +21,7 @@ from concierge.ledger.repository import (
 from concierge.ledger.reservations import Reservations
 from concierge.ledger.signatures import Keyring
 from concierge.ledger.transfers import CreditKind, Head, Movement, Refusal
-from concierge.ledger.verification import Finding, Verification, verify_chain
+from concierge.ledger.verification import ChainState, Finding, Verification, verify_chain
 
 _HOLD_LIFETIME_MAX = timedelta(days=1)
 
@@ -91,6 +91,10 @@ class Ledger(Reservations):
             message = f"there are entries behind the head of entry {limit}"
             verification.findings.append(Finding(limit + 1, "HEAD_MISMATCH", message))
         return verification
+
+    def verify_part(self, uid: str, entries: list[StoredEntry], start: ChainState) -> Verification:
+        """Replays some entries from the state that those before them left."""
+        return verify_chain(entries, ledger_id=self._ledger_id, uid=uid, keyring=self._keyring, head=None, start=start)
 
     # Writing.
 
