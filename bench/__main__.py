@@ -23,6 +23,7 @@ from bench import chart, table
 from bench.benchmarks import (
     boot,
     cancel,
+    checkpoint,
     classifier,
     firestore_documents,
     first_token,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {
         ledger_append,
         verify,
         history_length,
+        checkpoint,
         classifier,
         first_token,
         cancel,

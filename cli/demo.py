@@ -134,7 +134,15 @@ def _download_ledger(client: Client) -> tuple[list[StoredEntry], Head, Keyring, 
             for entry in page["entries"]
         ]
     shown = page["head"]
-    head = Head(shown["seq"], shown["hash"], shown["postedMicrocredits"], shown["heldMicrocredits"])
+    head = Head(
+        seq=shown["seq"],
+        hash=shown["hash"],
+        posted=shown["postedMicrocredits"],
+        held=shown["heldMicrocredits"],
+        debt=shown["debtMicrocredits"],
+        frozen=shown["frozen"],
+        counters=shown["countersMicrocredits"],
+    )
     return entries, head, Keyring.from_text(None, published["keys"].values()), published["ledger"]
 
 

@@ -43,6 +43,9 @@ def entries(uid: str) -> ResponseReturnValue:
             "hash": head.hash,
             "postedMicrocredits": head.posted,
             "heldMicrocredits": head.held,
+            "debtMicrocredits": head.debt,
+            "frozen": head.frozen,
+            "countersMicrocredits": dict(head.counters),
         },
         next=after + len(page) if after + len(page) < head.seq else None,
     )
