@@ -16,6 +16,7 @@ BALANCES = "balances"
 CHUNK_CLEANUP = "housekeeping/chunks"
 SETTLEMENTS = "housekeeping/settlements"
 MIRROR_REVIEWS = "housekeeping/mirrorReviews"
+EVENTS = "events"
 
 # Firestore.
 ACCOUNTS = "accounts"
@@ -53,6 +54,10 @@ def balance(uid: str) -> str:
 
 def mirror_review(uid: str) -> str:
     return f"{MIRROR_REVIEWS}/{uid}"
+
+
+def event(event_id: str) -> str:
+    return f"{EVENTS}/{event_id}"
 
 
 def chunk_cleanup(uid: str, request_id: str) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from concierge.ledger.service import Ledger
     from concierge.llm.openai_compatible import OpenAICompatibleProvider
     from concierge.models.catalogue import Catalogue
+    from concierge.orchestration.events import EventBus
 
 Built = TypeVar("Built")
 
@@ -213,6 +214,13 @@ def change_feed() -> "ChangeFeed":
     from concierge.ledger.changes import ChangeFeed
 
     return ChangeFeed(firestore_client())
+
+
+@lru_cache(maxsize=1)
+def events() -> "EventBus":
+    from concierge.orchestration.events import EventBus
+
+    return EventBus(firebase_app())
 
 
 @lru_cache(maxsize=1)

@@ -36,6 +36,7 @@ class LoopThread:
         return self.run(run())
 
     def close(self) -> None:
+        self.run(_end_other_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE_SECONDS)
         self._loop.close()
@@ -45,3 +46,12 @@ class LoopThread:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+async def _end_other_tasks() -> None:
+    """A task that is left on a closed loop never lets go of what it holds, as an accept of its socket."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)
