@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     bonus_domain_limit: int = Field(default=20, ge=1)
     bonus_withhold_score: int = Field(default=100, ge=1)
     bonus_requires_verified_email: bool = False
+    bonus_requires_network: bool = False
     trusted_proxies: int = Field(default=1, ge=0, le=10)
 
     request_deadline_seconds: float = Field(default=120, gt=0, le=500)

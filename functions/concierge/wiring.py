@@ -171,6 +171,7 @@ def bonus() -> "WelcomeBonus":
         domain_limit=configured.bonus_domain_limit,
         withhold_at=configured.bonus_withhold_score,
         requires_verified_email=configured.bonus_requires_verified_email,
+        requires_network=configured.bonus_requires_network,
     )
     return WelcomeBonus(
         ledger(), people, _bonus_repository(), mirror(), policy, amount=configured.welcome_bonus_microcredits

@@ -192,6 +192,24 @@ def test_a_farm_of_one_network_is_withheld_the_bonus(backend: Backend) -> None:
 
 
 @pytest.mark.acceptance("B02")
+def test_where_the_network_must_be_known_the_bonus_waits_for_a_call(backend: Backend) -> None:
+    network = f"{uuid4().int % 100 + 11}.{uuid4().int % 250}.{uuid4().int % 250}"
+    backend.restart_functions(BONUS_REQUIRES_NETWORK="true", BONUS_NETWORK_LIMIT="2")
+    try:
+        people = [sign_up(backend, address()) for _ in range(3)]
+        # The network of a trigger is not known, so the limit could not be kept here.
+        assert [arrives(backend, client) for client in people] == [False] * 3
+        assert review(backend, people[0])["reasons"][0] == "network-unknown"
+        answers = [
+            call(backend, client, "POST", "/credits/welcome-bonus", {}, address=f"{network}.{number}")
+            for number, client in enumerate(people)
+        ]
+        assert [answer.json()["state"] for answer in answers] == ["granted", "granted", "withheld"]
+    finally:
+        backend.restart_functions()
+
+
+@pytest.mark.acceptance("B02")
 def test_a_farm_of_one_device_is_withheld_the_bonus(backend: Backend) -> None:
     fingerprint = uuid4().hex
     people = [sign_up(backend, address()) for _ in range(4)]

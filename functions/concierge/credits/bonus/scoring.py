@@ -13,6 +13,7 @@ Reason = Literal[
     "unknown-user",
     "disposable-domain",
     "unverified-email-not-allowed",
+    "network-unknown",
     "network-velocity",
     "domain-velocity",
     "network-busy",
@@ -29,6 +30,7 @@ WEIGHTS: dict[Reason, int] = {
     "unknown-user": 100,
     "disposable-domain": 100,
     "unverified-email-not-allowed": 100,
+    "network-unknown": 100,
     "network-velocity": 100,
     "domain-velocity": 100,
     "rejected": 100,
@@ -42,12 +44,14 @@ _DUPLICATE: frozenset[Reason] = frozenset({"identity-claimed", "device-claimed"}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits: bonuses of one network or domain within two days, and the points at which one is withheld."""
+    """Limits: bonuses of one network or domain within two days, and the points at which one is withheld; and what has
+    to be known of a person at all."""
 
     network_limit: int
     domain_limit: int
     withhold_at: int
     requires_verified_email: bool
+    requires_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ def score(seen: Observation, policy: Policy) -> Score:
         "unknown-user": not seen.exists,
         "disposable-domain": seen.disposable,
         "unverified-email-not-allowed": unverified and policy.requires_verified_email,
+        "network-unknown": seen.network_grants is None and policy.requires_network,
         "network-velocity": _reaches(seen.network_grants, policy.network_limit),
         "domain-velocity": _reaches(seen.domain_grants, policy.domain_limit),
         "rejected": seen.rejected,
