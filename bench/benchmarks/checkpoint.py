@@ -25,6 +25,7 @@ from bench.series import interleaved, timed
 from concierge import paths
 from concierge.kit.objects import ObjectStore
 from concierge.ledger.changes import ChangeFeed
+from concierge.ledger.checkpoints.leaves import Leaf, LeafLine
 from concierge.ledger.checkpoints.notes import Signer
 from concierge.ledger.checkpoints.publisher import CheckpointPublisher
 from concierge.ledger.checkpoints.receipts import origin_of
@@ -118,7 +119,8 @@ def _bare_documents(client: firestore.Client) -> Callable[[], float]:
     """Documents of the sizes of accounts and leaves, at places of the same depth."""
     counters = {"expense:bonus": -1_000_000_000, "revenue:chat": 1_000_000}
     head = {**account_to_document("x", Head(hash="0" * 64, counters=counters)), "changedAt": datetime.now(UTC)}
-    leaf = {"seq": 1, "hash": "0" * 64, "index": 1, "checkpoint": 1, "posted": 999_000_000, "counters": counters}
+    line = LeafLine(Leaf(_PROJECT, "x" * 28, 1, "0" * 64), 999_000_000, counters)
+    leaf = {"leaf": f"1 1 {line.to_bytes().decode()}"}
     heads = [client.collection("bareAccounts").document(uuid4().hex[:28]) for _ in range(_ACCOUNTS)]
     leaves = [client.collection("bareLeaves").document(uuid4().hex[:28]) for _ in range(_ACCOUNTS)]
     _write(client, [(reference, head) for reference in heads])

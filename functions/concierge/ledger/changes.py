@@ -5,17 +5,20 @@ over time alone would make all appends of the product write to the same end of o
 its commit shows, so a consumer looks a margin further back than it has seen, and meets some accounts twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.cloud import firestore
 
 from concierge import paths
-from concierge.ledger.repository import BUCKETS, head_from_document
+from concierge.kit.documents import RawDocument, stream_query
+from concierge.ledger.repository import BUCKETS, counters_from_document, head_from_document
 from concierge.ledger.transfers import Head
 
 MARGIN = timedelta(seconds=10)
+_POSITION_FIELDS = ("seq", "headHash", "posted", "counters", "changedAt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,18 @@ class ChangedAccount:
 
     uid: str
     head: Head
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPosition:
+    """What of a head goes into a checkpoint: many times as many are read as of anything else, so nothing more is."""
+
+    uid: str
+    seq: int
+    hash: str
+    posted: int
+    counters: Mapping[str, int]
     changed_at: datetime
 
 
@@ -39,17 +54,16 @@ class ChangeFeed:
         The next cursor is the latest `changed_at` of what came, as far as the consumer has dealt with it.
         """
         for bucket in range(BUCKETS):
-            yield from self.in_bucket(bucket, cursor)
+            for snapshot in self._in_bucket(bucket, cursor).stream():
+                document = snapshot.to_dict()
+                yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
 
-    def in_bucket(self, bucket: int, cursor: datetime | None, at: datetime | None = None) -> Iterator[ChangedAccount]:
-        """One range of them, oldest change first; with `at`, as of that moment of the last hour: buckets that are read
-        as of one moment show both accounts of a transfer, or neither."""
-        query = self._client.collection(paths.ACCOUNTS).where(filter=firestore.FieldFilter("bucket", "==", bucket))
-        if cursor is not None:
-            query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))
-        for snapshot in query.order_by("changedAt").stream(read_time=at):
-            document = snapshot.to_dict()
-            yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
+    def positions(self, bucket: int, cursor: datetime | None, at: datetime) -> Iterator[AccountPosition]:
+        """One range of them, oldest change first, as of a moment of the last hour: buckets that are read as of one
+        moment show both accounts of a transfer, or neither."""
+        query = self._in_bucket(bucket, cursor).select(_POSITION_FIELDS)
+        for document in stream_query(self._client, query, at):
+            yield _position(document)
 
     def rotate(self, consumer: str, limit: int) -> list[ChangedAccount]:
         """The next `limit` accounts in the order of their ids, for who looks at all of them in turns; after the last
@@ -78,5 +92,27 @@ class ChangeFeed:
     def save_cursor(self, consumer: str, cursor: datetime) -> None:
         self._reference(consumer).set({"cursor": cursor})
 
+    def _in_bucket(self, bucket: int, cursor: datetime | None) -> Any:
+        query = self._client.collection(paths.ACCOUNTS).where(filter=firestore.FieldFilter("bucket", "==", bucket))
+        if cursor is not None:
+            query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))
+        return query.order_by("changedAt")
+
     def _reference(self, consumer: str) -> firestore.DocumentReference:
         return self._client.collection(paths.HOUSEKEEPING).document(consumer)
+
+
+def _position(document: RawDocument) -> AccountPosition:
+    fields = document.fields
+    posted = fields["posted"].integer_value
+    known: dict[str, Any] = {"posted": posted}
+    if "counters" in fields:
+        known["counters"] = {name: total.integer_value for name, total in fields["counters"].map_value.fields.items()}
+    return AccountPosition(
+        document.id,
+        fields["seq"].integer_value,
+        fields["headHash"].string_value,
+        posted,
+        counters_from_document(known),
+        fields["changedAt"].timestamp_value.ToDatetime(UTC),
+    )

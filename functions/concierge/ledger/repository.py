@@ -247,9 +247,14 @@ def head_from_document(document: dict[str, Any]) -> Head:
         frozen=document["frozen"],
         quarantined=document.get("quarantined", False),
         epoch=document["epoch"],
-        # Written before counters were kept: they begin with what the account owned.
-        counters=document.get("counters", {COUNTER_OPENING: -document["posted"]}),
+        counters=counters_from_document(document),
     )
+
+
+def counters_from_document(document: dict[str, Any]) -> dict[str, int]:
+    """Those of an account that is older than they are begin with what it owned."""
+    counters: dict[str, int] = document.get("counters", {COUNTER_OPENING: -document["posted"]})
+    return counters
 
 
 def entry_to_document(entry: StoredEntry) -> dict[str, Any]:

@@ -25,11 +25,17 @@ from concierge import paths
 from concierge.kit.faults import fault_point
 from concierge.kit.logging import log
 from concierge.kit.objects import ObjectConflict, ObjectStore
-from concierge.ledger.changes import ChangedAccount, ChangeFeed
+from concierge.ledger.changes import AccountPosition, ChangeFeed
 from concierge.ledger.checkpoints import tiles
 from concierge.ledger.checkpoints.leaves import Leaf, LeafLine, leaf_file, read_leaf_file
 from concierge.ledger.checkpoints.notes import Checkpoint, NoteError, Signer, Verifier, open_note
-from concierge.ledger.checkpoints.repository import AccountLeaf, CheckpointRecord, CheckpointRepository, Totals
+from concierge.ledger.checkpoints.repository import (
+    AccountLeaf,
+    CheckpointRecord,
+    CheckpointRepository,
+    KnownLeaf,
+    Totals,
+)
 from concierge.ledger.repository import BUCKETS
 from concierge.ledger.transfers import account_counter, total_name
 
@@ -46,11 +52,11 @@ class CheckpointDamaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Changes:
-    """The new leaves, in their order; the latest leaves before them, with the snapshots these are from; and the moment
+    """The new leaves, in their order; the latest leaves of their accounts before them, by uid; and the moment
     up to which they hold all changes."""
 
     lines: Sequence[LeafLine]
-    before: Mapping[str, tuple[AccountLeaf | None, Any]]
+    before: Mapping[str, KnownLeaf]
     cut: datetime
     partial: bool
 
@@ -61,7 +67,7 @@ class _Addition:
 
     lines: Sequence[LeafLine]
     growth: tiles.Growth
-    known: Mapping[str, Any] | None = None
+    known: Mapping[str, KnownLeaf] | None = None
 
 
 class CheckpointPublisher:
@@ -132,7 +138,7 @@ class CheckpointPublisher:
         fault_point("checkpoint.uploaded")
         totals = previous.totals if previous is not None else Totals()
         for line in changes.lines:
-            before, _ = changes.before[line.leaf.uid]
+            before = changes.before[line.leaf.uid].leaf
             totals = totals.moved(before.totals if before is not None else Totals(), Totals(line.posted, line.counters))
         record = CheckpointRecord(
             number=number,
@@ -152,11 +158,10 @@ class CheckpointPublisher:
         fault_point("checkpoint.decided")
         if not record.balanced:
             log("CRITICAL", "checkpoint.unbalanced", number=number, totals=_as_json(totals))
-        known = {uid: snapshot for uid, (_, snapshot) in changes.before.items()}
-        return record, _Addition(changes.lines, growth, known)
+        return record, _Addition(changes.lines, growth, changes.before)
 
     def _changes(self, cursor: datetime | None, number: int, moment: datetime) -> _Changes:
-        def read(bucket: int) -> tuple[list[ChangedAccount], dict[str, tuple[AccountLeaf | None, Any]], bool]:
+        def read(bucket: int) -> tuple[list[AccountPosition], dict[str, KnownLeaf], bool]:
             accounts, truncated = self._oldest(bucket, cursor, moment)
             return accounts, self._repository.leaves([account.uid for account in accounts]), truncated
 
@@ -166,28 +171,28 @@ class CheckpointPublisher:
         ends = [accounts[-1].changed_at for accounts, _, truncated in buckets if truncated]
         cut = min(ends, default=moment)
         before = {uid: found for _, leaves, _ in buckets for uid, found in leaves.items()}
-        if any(leaf is not None and leaf.checkpoint >= number for leaf, _ in before.values()):
+        if any(known.leaf is not None and known.leaf.checkpoint >= number for known in before.values()):
             if self._repository.get(number) is None:
                 self._alert("checkpoint.history_damaged", f"accounts have leaves of checkpoint {number}, which is gone")
             return _Changes((), {}, cut, partial=False)
         lines = [
             LeafLine(
-                Leaf(self._ledger_id, account.uid, account.head.seq, account.head.hash),
-                account.head.posted,
-                account.head.counters,
+                Leaf(self._ledger_id, account.uid, account.seq, account.hash),
+                account.posted,
+                account.counters,
             )
             for accounts, _, _ in buckets
             for account in accounts
-            if account.changed_at <= cut and _has_moved(account, before[account.uid][0])
+            if account.changed_at <= cut and _has_moved(account, before[account.uid].leaf)
         ]
         lines.sort(key=lambda line: line.leaf.uid)
         return _Changes(lines, {line.leaf.uid: before[line.leaf.uid] for line in lines}, cut, partial=bool(ends))
 
-    def _oldest(self, bucket: int, cursor: datetime | None, moment: datetime) -> tuple[list[ChangedAccount], bool]:
+    def _oldest(self, bucket: int, cursor: datetime | None, moment: datetime) -> tuple[list[AccountPosition], bool]:
         """The accounts of a bucket whose changes are oldest, and whether there are more of them. It goes on beyond the
         cursor in any case: within the margin before it they may all be known."""
-        accounts: list[ChangedAccount] = []
-        for account in self._feed.in_bucket(bucket, cursor, at=moment):
+        accounts: list[AccountPosition] = []
+        for account in self._feed.positions(bucket, cursor, moment):
             if len(accounts) >= self._bucket_max and (cursor is None or accounts[-1].changed_at > cursor):
                 return accounts, True
             accounts.append(account)
@@ -255,14 +260,13 @@ class CheckpointPublisher:
         raise CheckpointDamaged(message)
 
 
-def _has_moved(account: ChangedAccount, leaf: AccountLeaf | None) -> bool:
+def _has_moved(account: AccountPosition, leaf: AccountLeaf | None) -> bool:
     """Whether an account has entries behind its latest leaf. An alert if it has been put back or forked: its published
     leaf stays what it is."""
-    head = account.head
-    if leaf is None or head.seq > leaf.seq:
+    if leaf is None or account.seq > leaf.seq:
         return True
-    if (head.seq, head.hash) != (leaf.seq, leaf.hash):
-        log("CRITICAL", "checkpoint.account_damaged", uid=account.uid, seq=head.seq, published=leaf.seq)
+    if (account.seq, account.hash) != (leaf.seq, leaf.hash):
+        log("CRITICAL", "checkpoint.account_damaged", uid=account.uid, seq=account.seq, published=leaf.seq)
     return False
 
 

@@ -3,7 +3,7 @@
 checkpoints/{number:012d}  {number, first, size, root, leavesObject, totals: {posted, counters}, cut, partial, balanced,
                             state: decided | published, decidedAt, publishedAt?, note?}
                            it adds the leaves [first, size); `cut` is the moment up to which changes are in it
-leaves/{uid}               {checkpoint, index, line}: the latest leaf of an account, as the line of its leaf file: one
+leaves/{uid}               {leaf}: the latest leaf of an account, `<checkpoint> <index> <line of the leaf file>`: one
                            field, because a checkpoint reads and writes thousands of these
 """
 
@@ -18,6 +18,7 @@ from google.cloud import firestore
 
 from concierge import paths
 from concierge.errors import Unavailable
+from concierge.kit.documents import get_documents
 from concierge.ledger.checkpoints.leaves import LeafLine
 
 _BATCH = 400
@@ -63,6 +64,17 @@ class AccountLeaf:
     def totals(self) -> Totals:
         """What the account had there."""
         return Totals(self.line.posted, self.line.counters)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLeaf:
+    """The latest leaf of an account as it was read, None if it has none, and the update time of its document."""
+
+    leaf: AccountLeaf | None = None
+    update_time: Any = None
+
+
+_NO_LEAF = KnownLeaf()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,22 +181,22 @@ class CheckpointRepository:
 
     def leaf(self, uid: str) -> AccountLeaf | None:
         snapshot = self._leaves.document(uid).get()
-        return _leaf(snapshot.to_dict()) if snapshot.exists else None
+        return _leaf(snapshot.get("leaf")) if snapshot.exists else None
 
-    def leaves(self, uids: Sequence[str]) -> "dict[str, tuple[AccountLeaf | None, Any]]":
-        """By uid: the latest leaf, None if there is none; and the snapshot it is from."""
-        found: dict[str, tuple[AccountLeaf | None, Any]] = {}
+    def leaves(self, uids: Sequence[str]) -> dict[str, KnownLeaf]:
+        """By uid."""
+        found = dict.fromkeys(uids, _NO_LEAF)
         for begin in range(0, len(uids), _BATCH):
             references = [self._leaves.document(uid) for uid in uids[begin : begin + _BATCH]]
-            for snapshot in self._client.get_all(references):
-                found[snapshot.id] = (_leaf(snapshot.to_dict()) if snapshot.exists else None, snapshot)
+            for document in get_documents(self._client, references):
+                found[document.id] = KnownLeaf(_leaf(document.fields["leaf"].string_value), document.update_time)
         return found
 
-    def write_leaves(self, leaves: Mapping[str, AccountLeaf], known: Mapping[str, Any] | None = None) -> None:
+    def write_leaves(self, leaves: Mapping[str, AccountLeaf], known: Mapping[str, KnownLeaf] | None = None) -> None:
         """Makes these the latest leaves of their accounts, except where a later checkpoint has one.
 
-        `known` are the snapshots of the leaves before, by uid; they are read if they are not given. Raises Unavailable
-        if others are faster for too long.
+        `known` are the leaves before, by uid; they are read if they are not given. Raises Unavailable if others are
+        faster for too long.
         """
         uids = list(leaves)
         parts = [uids[begin : begin + _BATCH] for begin in range(0, len(uids), _BATCH)]
@@ -195,27 +207,27 @@ class CheckpointRepository:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="leaves") as pool:
             list(pool.map(write, parts))
 
-    def _write_part(self, leaves: Mapping[str, AccountLeaf], known: Mapping[str, Any] | None) -> None:
+    def _write_part(self, leaves: Mapping[str, AccountLeaf], known: Mapping[str, KnownLeaf] | None) -> None:
         for attempt in range(_ATTEMPTS):
             if known is not None and attempt == 0:
-                snapshots = {uid: known[uid] for uid in leaves}
+                older = {uid: known[uid] for uid in leaves}
             else:
                 before = self.leaves(list(leaves))
-                snapshots = {
-                    uid: snapshot
-                    for uid, (leaf, snapshot) in before.items()
-                    if leaf is None or leaf.checkpoint < leaves[uid].checkpoint
+                older = {
+                    uid: found
+                    for uid, found in before.items()
+                    if found.leaf is None or found.leaf.checkpoint < leaves[uid].checkpoint
                 }
-            if not snapshots:
+            if not older:
                 return
             batch = self._client.batch()
-            for uid, snapshot in snapshots.items():
-                document = _leaf_document(leaves[uid])
-                if snapshot.exists:
-                    unchanged = self._client.write_option(last_update_time=snapshot.update_time)
-                    batch.update(snapshot.reference, document, option=unchanged)
+            for uid, found in older.items():
+                reference, document = self._leaves.document(uid), _leaf_document(leaves[uid])
+                if found.leaf is None:
+                    batch.create(reference, document)
                 else:
-                    batch.create(snapshot.reference, document)
+                    unchanged = self._client.write_option(last_update_time=found.update_time)
+                    batch.update(reference, document, option=unchanged)
             try:
                 batch.commit()
             except _LOST_RACE:
@@ -251,9 +263,9 @@ def _record(snapshot: Any) -> CheckpointRecord:
 
 
 def _leaf_document(leaf: AccountLeaf) -> dict[str, Any]:
-    return {"checkpoint": leaf.checkpoint, "index": leaf.index, "line": leaf.line.to_bytes().decode()}
+    return {"leaf": f"{leaf.checkpoint} {leaf.index} {leaf.line.to_bytes().decode()}"}
 
 
-def _leaf(document: dict[str, Any]) -> AccountLeaf:
-    line = LeafLine.from_bytes(document["line"].encode())
-    return AccountLeaf(line, document["index"], document["checkpoint"])
+def _leaf(text: str) -> AccountLeaf:
+    checkpoint, index, line = text.split(" ", 2)
+    return AccountLeaf(LeafLine.from_bytes(line.encode()), int(index), int(checkpoint))
