@@ -8,7 +8,7 @@ accounts/{uid}/holds/{holdId}      the hold, which is also the op record of its 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -206,6 +206,37 @@ class LedgerRepository:
         snapshot = self.entry_reference(uid, seq).get()
         return entry_from_document(snapshot.to_dict(), seq) if snapshot.exists else None
 
+    def accounts(self, after: str | None, limit: int) -> list[tuple[str, Head]]:
+        """Accounts with their heads in the order of their ids, from the one behind `after`."""
+        found = _page(self.client.collection(paths.ACCOUNTS), after, limit)
+        return [(snapshot.id, head_from_document(snapshot.to_dict())) for snapshot in found]
+
+    def operations(self, uid: str, after: str | None, limit: int) -> list[tuple[str, Operation]]:
+        """An account's operations in the order of their ids, from the one behind `after`."""
+        found = _page(self.account_reference(uid).collection(paths.OPS), after, limit)
+        return [(snapshot.id, operation_from_document(snapshot.to_dict())) for snapshot in found]
+
+    def holds(self, uid: str, after: str | None, limit: int) -> list[Hold]:
+        """An account's holds in the order of their ids, from the one behind `after`."""
+        found = _page(self.account_reference(uid).collection(paths.HOLDS), after, limit)
+        return [hold_from_document(uid, snapshot.id, snapshot.to_dict()) for snapshot in found]
+
+    def placings(self, uid: str, hold_ids: Iterable[str]) -> dict[str, StoredEntry]:
+        """The entries that placed these holds, by hold, in two round trips; without those that cannot be found."""
+        holds = [self.hold_reference(uid, hold_id) for hold_id in hold_ids]
+        placed: dict[str, Any] = {}
+        for snapshot in self.client.get_all(holds) if holds else ():
+            number = (snapshot.to_dict() or {}).get("placedSeq")
+            if type(number) is int and number > 0:
+                placed[snapshot.id] = self.entry_reference(uid, number)
+        entries = self.client.get_all(list(placed.values())) if placed else ()
+        found = {
+            snapshot.reference.path: entry_from_document(snapshot.to_dict(), int(snapshot.id))
+            for snapshot in entries
+            if snapshot.exists
+        }
+        return {hold_id: found[reference.path] for hold_id, reference in placed.items() if reference.path in found}
+
     def due_holds(self, now: datetime, limit: int) -> list[Hold]:
         """Open holds of all accounts whose time is up, oldest first; needs the index on (state, expiresAt)."""
         query = (
@@ -219,6 +250,14 @@ class LedgerRepository:
             hold_from_document(snapshot.reference.parent.parent.id, snapshot.id, snapshot.to_dict())
             for snapshot in query.stream()
         ]
+
+
+def _page(collection: Any, after: str | None, limit: int) -> Any:
+    """Documents in the order of their ids, from the one behind `after`."""
+    query = collection.order_by("__name__").limit(limit)
+    if after is not None:
+        query = query.start_after({"__name__": collection.document(after)})
+    return query.stream()
 
 
 def bucket_of(uid: str) -> int:

@@ -133,6 +133,26 @@ def keys_in(document: Any) -> tuple[Keyring, list[Verifier]]:
         raise ReceiptError(f"the keys of the receipt: {_reason(error)}") from error
 
 
+def trusted_keys(document: Any) -> tuple[str, Keyring, list[Verifier]]:
+    """(ledger, its keys, the keys of its checkpoints) of the answer to GET /api/v1/ledger/keys. Raises ReceiptError."""
+    try:
+        published = _object(document)
+        ledger_keys = [_text(key) for key in _object(published["keys"]).values()]
+        verifiers = [Verifier.from_vkey(_text(vkey)) for vkey in _list(published["checkpointKeys"])]
+        return _text(published["ledger"]), Keyring.from_text(None, ledger_keys), verifiers
+    except (KeyError, ValueError) as error:
+        raise ReceiptError(f"the trusted keys: {_reason(error)}") from error
+
+
+def open_checkpoint(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
+    """The checkpoint in a note that one of these keys signed under the log's own name. Raises ValueError."""
+    text, signed_by = open_note(note, verifiers)
+    checkpoint = Checkpoint.parse(text)
+    if {verifier.name for verifier in signed_by} != {checkpoint.origin}:
+        raise ReceiptError("it is not signed by the log that it is of")
+    return checkpoint
+
+
 def verify_receipt(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier]) -> ReceiptVerification:
     """Checks a parsed receipt against keys that are trusted. Raises nothing: a fault is a check that has failed, and
     ends the verification, for nothing behind it could be relied on."""
@@ -158,6 +178,32 @@ def verify_consistency_document(document: Any, older: Checkpoint, newer: Checkpo
         return Check(name, f"the consistency proof is malformed: {_reason(error)}")
     sound = verify_consistency(older.size, newer.size, older.root, newer.root, proof)
     return Check(name, "" if sound else "the proof does not lead from the one root to the other: the log has forked")
+
+
+def verify_consistency_receipt(document: Any, verifiers: Sequence[Verifier]) -> ReceiptVerification:
+    """Checks a parsed `concierge.consistency.v1` by itself: the signatures of its two notes, and the proof between
+    them. `checkpoint` is the newer one. Raises nothing."""
+    result = ReceiptVerification()
+    try:
+        with _check(result, "the consistency proof is well formed"):
+            proof = _object(document)
+            if proof["format"] != CONSISTENCY_FORMAT:
+                raise ReceiptError(f"the format is not {CONSISTENCY_FORMAT}")
+            sides = [_object(proof[name]) for name in ("from", "to")]
+            sizes = [_number(side["size"]) for side in sides]
+            notes = [_text(side["note"]) for side in sides]
+        checkpoints: list[Checkpoint] = []
+        for name, size, note in zip(("older", "newer"), sizes, notes, strict=True):
+            with _check(result, f"the {name} checkpoint is signed by the log"):
+                checkpoint = open_checkpoint(note, verifiers)
+                if checkpoint.size != size:
+                    raise ReceiptError(f"it is of {checkpoint.size} leaves, not {size}")
+                checkpoints.append(checkpoint)
+        result.checks.append(verify_consistency_document(document, *checkpoints))
+        result.checkpoint = checkpoints[1]
+    except _Stopped:
+        assert result.state == "invalid", "only a failed check stops a verification"
+    return result
 
 
 def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], result: ReceiptVerification) -> None:
@@ -194,9 +240,8 @@ def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], 
         ):
             raise ReceiptError("it is not the entry at which the chain ends")
     with _check(result, "the checkpoint is signed by the log"):
-        text, signed_by = open_note(inclusion.note, verifiers)
-        checkpoint = Checkpoint.parse(text)
-        if {checkpoint.origin, *(verifier.name for verifier in signed_by)} != {origin_of(ledger)}:
+        checkpoint = open_checkpoint(inclusion.note, verifiers)
+        if checkpoint.origin != origin_of(ledger):
             raise ReceiptError("it is a checkpoint of another ledger")
         result.checkpoint = checkpoint
     with _check(result, "the leaf is in the tree of the checkpoint"):
@@ -215,7 +260,7 @@ class _Stopped(Exception):
 def _check(result: ReceiptVerification, name: str) -> Iterator[None]:
     try:
         yield
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         result.checks.append(Check(name, _reason(error)))
         raise _Stopped from error
     result.checks.append(Check(name))
@@ -234,8 +279,10 @@ def _sealed(entry: StoredEntry, ledger: str, keys: Keyring) -> dict[str, Any]:
     if not keys.verifies(entry.key_id, entry.hash, entry.signature):
         raise ReceiptError(f"it is not signed by key {entry.key_id}")
     fields = entry.fields()
-    if (fields["v"], fields["ledger"]) != (ENTRY_VERSION, ledger):
+    if (_number(fields["v"]), fields["ledger"]) != (ENTRY_VERSION, ledger):
         raise ReceiptError("it is of another ledger, or of a version that is not known")
+    # What the checks behind this one go by.
+    _text(fields["uid"]), _number(fields["seq"]), _digest(fields["prev"])
     return fields
 
 
