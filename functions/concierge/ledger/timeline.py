@@ -1,7 +1,7 @@
 """Where moments lie in a chain. Entries are stored by their numbers only, and their times rise with these: a moment is
 found by bisection, at a cost that hardly grows with the history.
 
-What was tampered with says nothing of its time: such an entry counts as one of the moment of the entry before it.
+What was tampered with cannot say more of its time than its neighbours allow: it lies between them.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def newest_where(ledger: Ledger, uid: str, last: int, passes: Callable[[datetime
     """The number of the newest entry, `last` at most, whose time passes; 0 if there is none. `passes` is true for all
     times up to some moment and false for those behind it."""
     low, high = 0, last
-    # Whoever cannot be dated goes with the entry before: (that one, the last of those that go with it).
+    # Runs of entries that cannot be dated: (the one before, the last of them).
     runs: list[tuple[int, int]] = []
     # The newest one first: most accounts were idle in most ranges.
     middle = last
@@ -35,10 +35,23 @@ def newest_where(ledger: Ledger, uid: str, last: int, passes: Callable[[datetime
             runs.append((middle - 1, dated[0] - 1 if dated is not None else high))
             high = middle - 1
         middle = (low + high + 1) // 2
-    for before, end in reversed(runs):
-        if low == before:
-            low = end
-    return low
+    end = next((end for before, end in runs if before == low < end), low)
+    return _in_run(ledger, uid, low, end, passes) if low < end else low
+
+
+def _in_run(ledger: Ledger, uid: str, before: int, end: int, passes: Callable[[datetime], bool]) -> int:
+    """The last entry of a run behind `before` whose time, as it says itself, passes; one that says none goes with the
+    one before it."""
+    for entry in ledger.entries(uid, after_seq=before, limit=min(end - before, _SKIPPED_MAX)):
+        if entry.place > end:
+            break
+        try:
+            passing = passes(time_of(entry))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if not passing:
+            return entry.place - 1
+    return end
 
 
 def _first_dated(ledger: Ledger, uid: str, first: int, last: int) -> tuple[int, datetime] | None:
