@@ -64,7 +64,7 @@ class _Unusable(Exception):
 
 def is_file(source: str) -> bool:
     """Whether this names a file rather than an account: user ids hold no slash."""
-    return source == _STANDARD_INPUT or "/" in source or Path(source).exists()
+    return source == _STANDARD_INPUT or "/" in source or Path(source).is_file()
 
 
 def verify(source: str, options: Options) -> int:

@@ -44,7 +44,7 @@ def assemble(document: Any) -> dict[str, Any]:
     if not pages or not all(isinstance(page, dict) and page.get("format") == EXPORT_FORMAT for page in pages):
         raise ExportError(f"this is no {EXPORT_FORMAT}")
     first = pages[0]
-    whole = {**first, **{name: [] for name in _LISTS}}
+    whole = {**first, "next": None, **{name: [] for name in _LISTS}}
     expected = None
     for number, page in enumerate(pages, 1):
         if any(page.get(name) != first.get(name) for name in ("ledger", "uid")):
