@@ -16,6 +16,7 @@ from concierge.ledger.checkpoints.notes import Checkpoint, Verifier
 from concierge.ledger.checkpoints.receipts import (
     CONSISTENCY_FORMAT,
     RECEIPT_FORMAT,
+    TRUSTED_LEDGER,
     Check,
     ReceiptError,
     ReceiptVerification,
@@ -75,7 +76,7 @@ def verify(source: str, options: Options) -> int:
         print(f"concierge ledger verify: {error}", file=sys.stderr)
         return UNUSABLE
     if options.as_json:
-        print(json.dumps(_as_json(report), ensure_ascii=False))
+        print(json.dumps(_as_json(report)))
     else:
         _print(report)
     return EXIT_CODES[report.state]
@@ -99,9 +100,9 @@ def _verify(document: Any, options: Options) -> _Report:
 
 
 def _receipt(document: Any, options: Options) -> _Report:
-    (keyring, verifiers), checks = _keys(options, document.get("ledger"), lambda: keys_in(document))
-    result = verify_receipt(document, keyring, verifiers)
-    checks += result.checks
+    ledger, keyring, verifiers = _trusted(options.keys) if options.keys is not None else (None, *keys_in(document))
+    result = verify_receipt(document, keyring, verifiers, trusted_ledger=ledger)
+    checks = list(result.checks)
     if result.checkpoint is not None and result.state != "invalid":
         checks += _against_trusted_checkpoint(result.checkpoint, verifiers, options)
     facts = {"entry": result.fields, "checkpoint": _checkpoint_json(result.checkpoint)}
@@ -111,9 +112,9 @@ def _receipt(document: Any, options: Options) -> _Report:
 def _consistency(document: Any, options: Options) -> _Report:
     if options.keys is None:
         raise _Unusable("a consistency proof names no keys: give those that you trust with --keys")
-    (_, verifiers), checks = _keys(options, None, None)
+    _, _, verifiers = _trusted(options.keys)
     result = verify_consistency_receipt(document, verifiers)
-    checks += result.checks
+    checks = list(result.checks)
     if options.checkpoint is not None and result.state != "invalid":
         sides = [open_checkpoint(document[side]["note"], verifiers) for side in ("from", "to")]
         trusted, check = _trusted_checkpoint(options.checkpoint, verifiers)
@@ -127,7 +128,11 @@ def _consistency(document: Any, options: Options) -> _Report:
 
 def _export(document: Any, options: Options) -> _Report:
     export = assemble(document)
-    (keyring, _), checks = _keys(options, export["ledger"], lambda: (keys_of(export), []))
+    ledger, keyring, _ = _trusted(options.keys) if options.keys is not None else (None, keys_of(export), [])
+    checks: list[Check] = []
+    if ledger is not None:
+        fault = "" if export["ledger"] == ledger else f"the trusted keys are those of {ledger}"
+        checks.append(Check(TRUSTED_LEDGER, fault))
     result = verify_export(export, keyring)
     checks += result.checks
     state = "verified" if all(check.passed for check in checks) else "invalid"
@@ -142,18 +147,9 @@ def _export(document: Any, options: Options) -> _Report:
     return _Report(EXPORT_FORMAT, state, checks, options.keys is not None, facts)
 
 
-def _keys(
-    options: Options, ledger: Any, own: Callable[[], tuple[Keyring, Sequence[Verifier]]] | None
-) -> tuple[tuple[Keyring, Sequence[Verifier]], list[Check]]:
-    """The keys to verify with; and, with trusted ones, whether they are of the ledger that the document names."""
-    if options.keys is None:
-        assert own is not None, "whoever has no keys of its own requires trusted ones"
-        return own(), []
-    trusted_ledger, keyring, verifiers = trusted_keys(_document(options.keys))
-    if ledger is None:
-        return (keyring, verifiers), []
-    fault = "" if ledger == trusted_ledger else f"the trusted keys are those of {trusted_ledger}"
-    return (keyring, verifiers), [Check("the ledger is the one whose keys are trusted", fault)]
+def _trusted(name: str) -> tuple[str, Keyring, list[Verifier]]:
+    """(ledger, its keys, the keys of its checkpoints) of a file."""
+    return trusted_keys(_document(name))
 
 
 def _against_trusted_checkpoint(covering: Checkpoint, verifiers: Sequence[Verifier], options: Options) -> list[Check]:
@@ -224,18 +220,24 @@ def _as_json(report: _Report) -> dict[str, Any]:
 
 
 def _print(report: _Report) -> None:
-    print(report.format)
+    _say(report.format)
     for check in report.checks:
-        print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}" + (f": {check.fault}" if check.fault else ""))
+        _say(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}" + (f": {check.fault}" if check.fault else ""))
     if report.state != "invalid":
         for line in _facts(report.facts):
-            print(f"      {line}")
+            _say(f"      {line}")
     if not report.trusted:
-        print("Checked against the keys that the document itself names: that proves only that it agrees with itself.")
-        print("Get the ledger's keys from GET /api/v1/ledger/keys and give them with --keys.")
+        _say("Checked against the keys that the document names itself: that proves only that it agrees with itself.")
+        _say("Get the ledger's keys from GET /api/v1/ledger/keys and give them with --keys.")
     if report.state == "pending":
-        print("No checkpoint covers the entry yet: ask for the receipt again in some minutes.")
-    print({"verified": "verified", "invalid": "NOT VERIFIED", "pending": "pending"}[report.state])
+        _say("No checkpoint covers the entry yet: ask for the receipt again in some minutes.")
+    verified = "verified" if report.trusted else "verified against its own keys"
+    _say({"verified": verified, "invalid": "NOT VERIFIED", "pending": "pending"}[report.state])
+
+
+def _say(line: str) -> None:
+    """Somebody else wrote the document: nothing in it reaches the terminal but what can be printed."""
+    print("".join(character if character.isprintable() else "�" for character in line))
 
 
 def _facts(facts: dict[str, Any]) -> list[str]:

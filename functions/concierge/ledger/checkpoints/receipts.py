@@ -27,6 +27,7 @@ from concierge.ledger.signatures import Keyring
 
 RECEIPT_FORMAT = "concierge.receipt.v1"
 CONSISTENCY_FORMAT = "concierge.consistency.v1"
+TRUSTED_LEDGER = "the ledger is the one whose keys are trusted"
 _HASH = re.compile(r"[0-9a-f]{64}")
 # JSON numbers are exact up to here for everybody who may verify.
 _NUMBER_MAX = 2**53 - 1
@@ -153,12 +154,14 @@ def open_checkpoint(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
     return checkpoint
 
 
-def verify_receipt(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier]) -> ReceiptVerification:
-    """Checks a parsed receipt against keys that are trusted. Raises nothing: a fault is a check that has failed, and
-    ends the verification, for nothing behind it could be relied on."""
+def verify_receipt(
+    document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], *, trusted_ledger: str | None = None
+) -> ReceiptVerification:
+    """Checks a parsed receipt against keys that are trusted, as those of `trusted_ledger` if that is known. Raises
+    nothing: a fault is a check that has failed, and ends the verification, for nothing behind it could be relied on."""
     result = ReceiptVerification()
     try:
-        _verify(document, ledger_keys, verifiers, result)
+        _verify(document, ledger_keys, verifiers, trusted_ledger, result)
     except _Stopped:
         assert result.state == "invalid", "only a failed check stops a verification"
     return result
@@ -206,7 +209,13 @@ def verify_consistency_receipt(document: Any, verifiers: Sequence[Verifier]) -> 
     return result
 
 
-def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], result: ReceiptVerification) -> None:
+def _verify(
+    document: Any,
+    ledger_keys: Keyring,
+    verifiers: Sequence[Verifier],
+    trusted_ledger: str | None,
+    result: ReceiptVerification,
+) -> None:
     """The steps, as in docs/receipts.md."""
     with _check(result, "the receipt is well formed"):
         receipt = _object(document)
@@ -217,6 +226,10 @@ def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], 
         inclusion = _inclusion(receipt, ledger)
         if inclusion is None and len(entries) > 1:
             raise ReceiptError("there is a chain, and no checkpoint to which it leads")
+    if trusted_ledger is not None:
+        with _check(result, TRUSTED_LEDGER):
+            if ledger != trusted_ledger:
+                raise ReceiptError(f"the trusted keys are those of {trusted_ledger}")
     with _check(result, "the entry is signed by the ledger"):
         fields = result.fields = _sealed(entries[0], ledger, ledger_keys)
     if inclusion is None:
