@@ -23,7 +23,7 @@ from concierge.ledger.transfers import Head
 from concierge.ledger.verification import ChainState, Finding, Verification
 
 ENTRIES_MAX = 1_000
-"""How many entries of ranges one page reads at most."""
+"""After so many entries a page ends, before the next account or within one."""
 _HOLDS_SCAN_MAX = 2_000
 _BATCH = 100
 _UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
@@ -78,7 +78,7 @@ class Auditor:
             is_first = not place.first
             account, head, place = found
             part = self._part(account, head, place, room, is_first=is_first)
-            room -= part.numbers
+            room -= part.cost
             page.parts.append(part)
             page.totals.add(part)
             if not part.is_last:
@@ -128,6 +128,9 @@ class Auditor:
         is_last, anchors = end == place.last, self._anchors(uid)
         start, trusted = self._start(uid, first, entries, is_first)
         newest = is_last and place.last == head.seq
+        if newest and max(anchors, default=0) > head.seq:
+            # A checkpoint may have come between; if not, entries that it vouches for are gone.
+            newest = self._ledger.head(uid) == head
         verification = self._ledger.verify_part(
             uid, entries, start, {seq: digest for seq, digest in anchors.items() if first <= seq <= end or newest}
         )
@@ -146,11 +149,13 @@ class Auditor:
             closing=Balance(verification.head.posted, verification.head.held),
             findings=verification.findings,
             covered_to=max(anchors, default=0),
+            cost=max(0, end - first + 1),
         )
         for entry in entries:
             part.take(entry)
         if is_last and part.closing.held:
-            part.open_holds = self._open_holds(uid, end, part.closing.held)
+            part.open_holds, read = self._open_holds(uid, end, part.closing.held)
+            part.cost += read
         return part
 
     def _start(self, uid: str, first: int, entries: list[StoredEntry], is_first: bool) -> tuple[ChainState, bool]:
@@ -205,9 +210,9 @@ class Auditor:
                 wanted[hold_id] = own["amount"]
         return wanted
 
-    def _open_holds(self, uid: str, last: int, held: int) -> OpenHolds:
-        """What is held after entry `last`: backwards from there, every placing whose resolution has not been met, until
-        they make up the whole."""
+    def _open_holds(self, uid: str, last: int, held: int) -> tuple[OpenHolds, int]:
+        """What is held after entry `last`, and how many entries were read for it: backwards from there, every placing
+        whose resolution has not been met, until they make up the whole."""
         found, resolved, missing = list[OpenHold](), set[str](), held
         before, lowest = last + 1, max(1, last + 1 - _HOLDS_SCAN_MAX)
         while before > lowest and missing > 0:
@@ -222,7 +227,8 @@ class Auditor:
                     found.append(OpenHold(fields["holdId"], entry.place, fields["amount"], str(fields["at"])))
                     missing -= fields["amount"]
             before = first
-        return OpenHolds(Tally(len(found), sum(hold.amount for hold in found)), missing, found[::-1])
+        total = Tally(len(found), sum(hold.amount for hold in found))
+        return OpenHolds(total, missing, found[::-1]), last + 1 - before
 
 
 def _check_end(verification: Verification, end: int, head: Head | None) -> None:

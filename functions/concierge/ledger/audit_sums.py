@@ -79,6 +79,8 @@ class AccountAudit:
     counters: dict[str, Tally] = field(default_factory=dict)
     key_ids: dict[str, int] = field(default_factory=dict)
     open_holds: OpenHolds = field(default_factory=OpenHolds)
+    # How many entries were read for it; no part of what it says.
+    cost: int = field(default=0, compare=False)
 
     @property
     def faulty(self) -> int:

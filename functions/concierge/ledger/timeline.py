@@ -23,8 +23,8 @@ def newest_where(ledger: Ledger, uid: str, last: int, passes: Callable[[datetime
     """The number of the newest entry, `last` at most, whose time passes; 0 if there is none. `passes` is true for all
     times up to some moment and false for those behind it."""
     low, high = 0, last
-    # Runs of entries that cannot be dated: (the one before, the last of them).
-    runs: list[tuple[int, int]] = []
+    # Runs of entries that cannot be dated: the last of them, by the one before the first.
+    runs: dict[int, int] = {}
     # The newest one first: most accounts were idle in most ranges.
     middle = last
     while low < high:
@@ -32,10 +32,11 @@ def newest_where(ledger: Ledger, uid: str, last: int, passes: Callable[[datetime
         if dated is not None and passes(dated[1]):
             low = dated[0]
         else:
-            runs.append((middle - 1, dated[0] - 1 if dated is not None else high))
+            # Behind a run that reaches `high` there may be one that was met before.
+            runs[middle - 1] = dated[0] - 1 if dated is not None else runs.get(high, high)
             high = middle - 1
         middle = (low + high + 1) // 2
-    end = next((end for before, end in runs if before == low < end), low)
+    end = runs.get(low, low)
     return _in_run(ledger, uid, low, end, passes) if low < end else low
 
 
