@@ -54,6 +54,8 @@ def seed_text(number: int) -> str:
 
 OLD_KEY, KEY, STRANGER = (Ed25519PrivateKey.from_private_bytes(seed(number)) for number in (1, 2, 9))
 SIGNER = Signer(origin_of(LEDGER), seed_text(3))
+# Trusted as well, and not for this ledger's checkpoints.
+OTHER_SIGNER = Signer("another.log", seed_text(4))
 
 
 class Account:
@@ -250,6 +252,13 @@ class _Vectors:
         later = sealed(third.content.replace(b'"v":1', b'"v":2'), KEY)
         yield "entry-version", SIGNED, self._entry(later)
         yield "entry-not-json", SIGNED, self._entry(sealed(b"[]", KEY))
+        for name, old, new in (
+            ("seq", b'"seq":3', b'"seq":"3"'),
+            ("uid", b'"uid":"zo\xc3\xab"', b'"uid":3'),
+            ("prev", third.fields()["prev"].encode(), b"0"),
+            ("ledger", b'"ledger":"example ledger/1",', b""),
+        ):
+            yield f"entry-{name}-type", SIGNED, self._entry(sealed(third.content.replace(old, new), KEY))
 
     def chain_damages(self) -> Iterator[tuple[str, str, Callable[[dict[str, Any]], Any]]]:
         four, three = "4 later entries follow it", "3 later entries follow it"
@@ -269,7 +278,8 @@ class _Vectors:
         notes = {
             "root": note.replace(text.split("\n")[2], base64.b64encode(bytes(32)).decode()),
             "unknown-key": Signer(origin_of(LEDGER), seed_text(9)).sign(text),
-            "another-log": SIGNER.sign(Checkpoint("another.log", 7, self.log.checkpoint(7).root).text),
+            "signed-by-another-log": OTHER_SIGNER.sign(text),
+            "of-another-log": SIGNER.sign(Checkpoint("another.log", 7, self.log.checkpoint(7).root).text),
             "no-signature": text,
             "size-text": SIGNER.sign(text.replace("\n7\n", "\n07\n")),
             "control-character": note.replace("\n7\n", "\n7\r\n"),
@@ -280,7 +290,11 @@ class _Vectors:
 
     def files(self) -> Files:
         published = Keyring(KEY, [OLD_KEY.public_key()]).published()
-        keys = {"ledger": LEDGER, "keys": published, "checkpointKeys": [SIGNER.verifier.vkey]}
+        keys = {
+            "ledger": LEDGER,
+            "keys": published,
+            "checkpointKeys": [SIGNER.verifier.vkey, OTHER_SIGNER.verifier.vkey],
+        }
         third, leaf = self.account.entries[2], self.log.leaves[5]
         steps = {
             "file": "verified.json",
@@ -316,6 +330,9 @@ def main() -> None:
         print(f"{len(files)} files are current")
         return
     TARGET.mkdir(parents=True, exist_ok=True)
+    for path in TARGET.iterdir():
+        if path.name not in files:
+            path.unlink()
     for name, text in files.items():
         (TARGET / name).write_text(text, encoding="utf-8")
     print(f"{len(files)} files in {TARGET}")

@@ -151,8 +151,10 @@ def test_odd_input_breaks_nothing(tmp_path: Path) -> None:
     odd = tmp_path / "odd.json"
     odd.write_text(json.dumps(receipt))
     finished = verify(str(odd), "--keys", KEYS)
-    assert finished.returncode == 1
+    assert (finished.returncode, finished.stderr) == (1, "")
+    assert "none of the known ones" in finished.stdout
     assert "\x1b" not in finished.stdout
+    assert verify(str(odd), "--keys", KEYS, "--json").returncode == 1
 
 
 def test_it_loads_nothing_of_firebase(tmp_path: Path) -> None:

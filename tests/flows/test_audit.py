@@ -117,7 +117,9 @@ def expected(entries: list[dict[str, Any]], since: datetime, until: datetime) ->
     }
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 99), (3, 8), (1, 2), (5, 5), (8, 12), (-9, 0), (40, 50), (12, 14)])
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 99), (3, 8), (1, 2), (5, 5), (8, 12), (-9, 0), (40, 50), (12, 14), (13, 14)]
+)
 def test_a_report_is_what_the_entries_add_up_to(backend: Backend, first: int, last: int) -> None:
     """Ranges that begin and end at the very moment of an entry: it is in the one that it begins."""
     client = backend.client()
@@ -271,6 +273,16 @@ def test_an_empty_range_at_one_moment(backend: Backend) -> None:
     assert found["accounts"][0]["chain"]["first"] is None
 
 
+def resign(backend: Backend, uid: str, content: bytes) -> None:
+    """Puts other bytes in an entry's place, sealed as if the ledger had, and the head behind them."""
+    digest, seq = entry_hash(content), json.loads(content)["seq"]
+    key_id, signature = Keyring.from_text(SIGNING_KEY, []).sign(digest)
+    account = backend.firestore.collection("accounts").document(uid)
+    reference = account.collection("entries").document(f"{seq:012d}")
+    reference.set(entry_to_document(StoredEntry(content, digest, key_id, signature)))
+    account.update({"headHash": digest})
+
+
 class TestTampering:
     """Behind the application's back."""
 
@@ -327,6 +339,21 @@ class TestTampering:
         assert self.findings(backend, client, 40, 60) == [(13, "HEAD_MISMATCH")], "an idle range"
         assert self.findings(backend, client, 2, 13) == [], "the head is of a later moment"
 
+    def test_a_hold_is_freed_whole_also_if_it_was_placed_before_the_range(self, backend: Backend) -> None:
+        """Signed with our own key: only the entry of the hold tells that 10 of it are left held."""
+        client = backend.client()
+        uid = uid_of(client)
+        history = History(backend, uid)
+        history.step("credit", op_id="g", kind="grant", amount=1_000, counter="expense:bonus")
+        history.step("place_hold", "a", request_hash="h", run_id="r", amount=100, minimum=1)
+        history.step("release", "a")
+        last = backend.ledger().entry(uid, 3)
+        assert last is not None
+        resign(backend, uid, last.content.replace(b'"heldAfter":0', b'"heldAfter":10').replace(b":100,", b":90,"))
+        backend.firestore.collection("accounts").document(uid).update({"held": 10})
+        assert self.findings(backend, client, 3, 60) == [(3, "RULE_VIOLATION")]
+        assert self.findings(backend, client, 0, 60) == [(3, "RULE_VIOLATION")]
+
     def test_an_entry_that_was_published_is_not_replaced(self, backend: Backend, client: Client) -> None:
         """Signed again with our own key, and yet not what a checkpoint vouches for."""
         assert backend.checkpoint() == 200
@@ -336,10 +363,7 @@ class TestTampering:
         covered = report(backend, client, START, START + 60 * MINUTE)["accounts"][0]["chain"]["coveredToSeq"]
         assert covered == 13
         content = last.content.replace(last.fields()["memoHash"].encode(), b"0" * 64)
-        digest = entry_hash(content)
-        key_id, signature = Keyring.from_text(SIGNING_KEY, []).sign(digest)
-        self.entry(backend, client, 13).set(entry_to_document(StoredEntry(content, digest, key_id, signature)))
-        backend.firestore.collection("accounts").document(uid).update({"headHash": digest})
+        resign(backend, uid, content)
         assert self.findings(backend, client, 2, 60) == [(13, "FORKED")]
         assert self.findings(backend, client, 2, 13) == []
 

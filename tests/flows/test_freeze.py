@@ -69,7 +69,15 @@ def test_actor_and_reason_are_kept_and_the_entry_holds_the_reasons_hash(backend:
     assert (operation.actor, operation.memo) == (uid_of(admin), "Überprüfung")
     assert "Überprüfung" not in entry.content.decode()
     assert len(fields["memoHash"]) == 64
-    # The mirror shows the entry at once.
+
+
+def test_the_mirror_is_written_by_the_call_itself(backend: Backend, admin: Client) -> None:
+    """The trigger that would do it later is lost."""
+    uid = uid_of(backend.funded(CREDITS))
+    eventually(lambda: backend.admin(f"balances/{uid}").get(), "the mirror")
+    backend.idle()
+    backend.fault("trigger.account_written", "drop")
+    receipt = freeze(backend, admin, uid).json()["receipt"]
     assert backend.admin(f"balances/{uid}").get()["seq"] == receipt["entrySeq"]
 
 
