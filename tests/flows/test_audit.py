@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,14 @@ from support.api import administrator, call, dump, uid_of
 from support.backend import SIGNING_KEY, Backend
 
 from cli.client import Client
+from concierge.errors import ConciergeError, Conflict
 from concierge.ledger import audit
 from concierge.ledger.audit import Auditor, Period
-from concierge.ledger.audit_report import totals_json
+from concierge.ledger.audit_report import account_json, totals_json
 from concierge.ledger.audit_sums import AccountAudit, Totals
 from concierge.ledger.entries import StoredEntry, entry_hash
 from concierge.ledger.repository import entry_to_document
+from concierge.ledger.service import refusal_error
 from concierge.ledger.signatures import Keyring
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -106,8 +109,9 @@ def expected(entries: list[dict[str, Any]], since: datetime, until: datetime) ->
         moved = entry["amount"] if entry["kind"] in OUTWARD else 0 if entry["kind"] in CONTROLS else -entry["amount"]
         kinds[entry["kind"]]["count"] += 1
         kinds[entry["kind"]]["amountMicrocredits"] += entry["amount"]
-        counters[entry["counter"]]["count"] += 1
-        counters[entry["counter"]]["amountMicrocredits"] += moved
+        counter = "account" if entry["counter"].startswith("account:") else entry["counter"]
+        counters[counter]["count"] += 1
+        counters[counter]["amountMicrocredits"] += moved
     return {
         "opening": opening,
         "closing": closing,
@@ -432,3 +436,96 @@ def test_a_page_of_a_long_account_reads_a_bounded_number_of_entries(backend: Bac
         parts = [page["totals"]["kinds"][kind]["amountMicrocredits"] for page in (first, second)]
         assert sum(parts) == tally["amountMicrocredits"]
     assert first["totals"]["sound"] is second["totals"]["sound"] is True
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_in_any_pages(backend: Backend, seed: int) -> None:
+    """Random operations on two accounts of one organisation, random ranges, random page sizes."""
+    chance = random.Random(seed)
+    uid, partner = uid_of(backend.client()), uid_of(backend.client())
+    history = RandomHistory(backend, uid, partner, chance)
+    for _ in range(60):
+        history.act()
+    entries = stored(backend, uid)
+    assert {"transfer-out", "transfer-in", "clawback", "capture"} <= {entry["kind"] for entry in entries}
+    for _ in range(8):
+        first, last = sorted(chance.randint(-1, len(entries) + 2) for _ in range(2))
+        period = Period(START + first * MINUTE, START + last * MINUTE)
+        joined: AccountAudit | None = None
+        sums = Totals()
+        size = chance.choice([1, 2, 3, 7, 50])
+        for page in Auditor(backend.ledger(), lambda uid: {}, entries_max=size).pages(period, uid, limit=1):
+            assert page.totals.imbalance == 0
+            for part in page.parts:
+                sums.add(part)
+                if joined is None:
+                    joined = part
+                else:
+                    joined.join(part)
+        assert joined is not None
+        assert joined.findings == []
+        wanted = expected(entries, START + first * MINUTE, START + last * MINUTE)
+        shown = totals_json(sums)
+        assert {name: shown[name] for name in wanted} == wanted
+        assert {name: account_json(joined)[name] for name in wanted} == wanted
+        assert joined.open_holds.total.amount == wanted["closing"]["heldMicrocredits"]
+
+
+class RandomHistory:
+    """Operations of every kind, each on the clock's next minute; what the ledger refuses appends nothing."""
+
+    def __init__(self, backend: Backend, uid: str, partner: str, chance: random.Random) -> None:
+        self.uid, self.partner, self.chance = uid, partner, chance
+        self.number, self.at = 0, START
+        self.ledger = backend.ledger(now=lambda: self.at, hold_lifetime=timedelta(days=9))
+        self.open: list[tuple[str, int]] = []
+        self.ledger.credit(partner, op_id="g", kind="grant", amount=10**9, counter="expense:bonus")
+
+    def act(self) -> None:
+        self.number += 1
+        self.at += MINUTE
+        try:
+            self.chance.choice(
+                [self.credit, self.hold, self.hold, self.resolve, self.resolve, self.correct, self.freeze, self.send]
+            )(f"op{self.number}")
+        except ConciergeError:
+            # Refused: the account is frozen, in debt or too poor. That minute has no entry.
+            self.at -= MINUTE
+
+    def credit(self, op: str) -> None:
+        kind = self.chance.choice(["grant", "purchase", "refund"])
+        self.ledger.credit(self.uid, op_id=op, kind=kind, amount=self.amount(), counter=f"source:{kind}")
+
+    def hold(self, op: str) -> None:
+        hold = self.ledger.place_hold(self.uid, op, request_hash="h", run_id="r", amount=self.amount(), minimum=1)
+        if hold.refusal is not None:
+            raise refusal_error(hold.refusal)
+        self.open.append((op, hold.amount))
+
+    def resolve(self, op: str) -> None:
+        if not self.open:
+            raise Conflict("nothing is open")
+        hold_id, amount = self.open.pop(self.chance.randrange(len(self.open)))
+        if self.chance.random() < 0.3:
+            self.ledger.release(self.uid, hold_id)
+        else:
+            self.ledger.capture(self.uid, hold_id, self.chance.randint(1, amount), counter="revenue:chat")
+
+    def correct(self, op: str) -> None:
+        if self.chance.random() < 0.5:
+            self.ledger.clawback(self.uid, op_id=op, amount=self.amount(), counter="source:purchase")
+        else:
+            amount = self.chance.choice([-1, 1]) * self.amount()
+            self.ledger.adjust(self.uid, op_id=op, amount=amount, counter="expense:goodwill", memo="m", actor="a")
+
+    def freeze(self, op: str) -> None:
+        act = self.chance.choice([self.ledger.freeze, self.ledger.unfreeze, self.ledger.unfreeze])
+        act(self.uid, op_id=op, reason="m", actor="a")
+
+    def send(self, op: str) -> None:
+        sides = [self.uid, self.partner]
+        self.chance.shuffle(sides)
+        self.ledger.transfer(*sides, op_id=op, amount=self.amount())
+
+    def amount(self) -> int:
+        return self.chance.randint(1, 1_000)
