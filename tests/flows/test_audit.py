@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from google.cloud import firestore
 from support.api import administrator, call, dump, uid_of
 from support.backend import SIGNING_KEY, Backend
 from support.histories import MINUTE, START, History, RandomHistory, expected, stored
@@ -255,6 +256,23 @@ class TestTampering:
             (13, "HASH_MISMATCH"),
         ]
         assert (account["entries"], account["chain"]["verified"], account["chain"]["unreadable"]) == (9, 6, 3)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "code"),
+        [
+            ("signature", firestore.DELETE_FIELD, "BAD_SIGNATURE"),
+            ("signature", "text", "BAD_SIGNATURE"),
+            ("content", "text", "HASH_MISMATCH"),
+            ("content", firestore.DELETE_FIELD, "HASH_MISMATCH"),
+            ("hash", 5, "HASH_MISMATCH"),
+            ("keyId", None, "UNKNOWN_KEY"),
+        ],
+    )
+    def test_a_document_that_has_lost_its_shape(
+        self, backend: Backend, client: Client, field: str, value: Any, code: str
+    ) -> None:
+        self.entry(backend, client, 5).update({field: value})
+        assert (5, code) in self.findings(backend, client, 2, 60)
 
     def test_what_is_gone_is_missed(self, backend: Backend, client: Client) -> None:
         self.entry(backend, client, 7).delete()

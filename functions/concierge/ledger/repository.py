@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from google.cloud import firestore
 
@@ -22,6 +22,7 @@ from concierge.ledger.transfers import COUNTER_OPENING, Head, Refusal
 BUCKETS = 16
 """Into how many ranges the index of the change feed is split: one range takes some 500 appends a second."""
 
+Value = TypeVar("Value", str, bytes)
 HoldState = Literal["held", "captured", "released", "expired", "refused"]
 
 
@@ -296,7 +297,14 @@ def entry_to_document(entry: StoredEntry) -> dict[str, Any]:
 
 
 def entry_from_document(document: dict[str, Any], place: int) -> StoredEntry:
-    return StoredEntry(document["content"], document["hash"], document["keyId"], document["signature"], place)
+    """Whatever is there: what has lost a field, or holds another type in it, is an entry that does not verify."""
+    content, signature = (_typed(document.get(name), b"") for name in ("content", "signature"))
+    digest, key_id = (_typed(document.get(name), "") for name in ("hash", "keyId"))
+    return StoredEntry(content, digest, key_id, signature, place)
+
+
+def _typed(value: Any, default: Value) -> Value:
+    return value if isinstance(value, type(default)) else default
 
 
 def operation_to_document(operation: Operation) -> dict[str, Any]:
