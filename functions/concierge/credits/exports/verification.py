@@ -9,6 +9,7 @@ ends. docs/audit.md has every field.
 
 import base64
 import binascii
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +111,8 @@ def _told(replayed: Verification) -> str:
 
 def _same(entry: StoredEntry, item: dict[str, Any]) -> bool:
     try:
-        return bool(entry.fields() == item["fields"])
+        # As text, for to Python true is 1.
+        return json.dumps(entry.fields(), sort_keys=True) == json.dumps(item["fields"], sort_keys=True)
     except (ValueError, RecursionError):
         # The replay has reported it.
         return item["fields"] is None
@@ -119,7 +121,7 @@ def _same(entry: StoredEntry, item: dict[str, Any]) -> bool:
 def _entry(item: dict[str, Any]) -> StoredEntry:
     content, signature = (base64.b64decode(item[name], validate=True) for name in ("content", "signature"))
     seq = item["seq"]
-    if type(seq) is not int or not isinstance(item["hash"], str) or not isinstance(item["keyId"], str):
+    if type(seq) is not int or seq < 1 or not isinstance(item["hash"], str) or not isinstance(item["keyId"], str):
         raise ValueError("an entry has a number, a hash and a key id")
     if "fields" not in item:
         raise KeyError("fields")
@@ -138,26 +140,28 @@ def _head(document: dict[str, Any]) -> Head:
         epoch=document["epoch"],
         counters=document["countersMicrocredits"],
     )
-    numbers: Iterable[Any] = (head.seq, head.posted, head.held, head.debt, *head.counters.values())
+    numbers: Iterable[Any] = (head.seq, head.posted, head.held, head.debt, head.epoch, *head.counters.values())
     if not all(type(number) is int for number in numbers):
         raise ValueError("the head has whole numbers")
+    if not all(isinstance(flag, bool) for flag in (head.frozen, head.quarantined)):
+        raise ValueError("the head says whether it is frozen and quarantined")
     return head
 
 
 def _anchors(export: dict[str, Any], last: int) -> dict[int, str]:
     """The leaf that was published of the account, unless it is newer than the head of the export."""
-    section = export["sections"].get(LEAF_SECTION)
+    section = export["sections"][LEAF_SECTION]
     leaf = section["leaf"] if section is not None else None
     if leaf is None:
         return {}
-    seq = leaf["seq"]
-    if type(seq) is not int:
-        raise ValueError("a leaf has a number")
-    return {seq: leaf["hash"]} if seq <= last else {}
+    seq, digest = leaf["seq"], leaf["hash"]
+    if type(seq) is not int or seq < 1 or not isinstance(digest, str):
+        raise ValueError("a leaf has a number and a hash")
+    return {seq: digest} if seq <= last else {}
 
 
 def _pointers(item: dict[str, Any]) -> tuple[int, str]:
     seq, digest = item["entrySeq"], item["entryHash"]
-    if type(seq) is not int or not isinstance(digest, str):
+    if type(seq) is not int or seq < 0 or not isinstance(digest, str):
         raise ValueError("an operation or a hold names its entry by number and hash")
     return seq, digest
