@@ -39,7 +39,7 @@ _ROWS_A_PAGE = 500
 def verify(uid: str) -> int:
     """Replays one account, and compares it with what checkpoints have published of it; 0 if it verifies."""
     try:
-        verification = wiring.ledger().verify(uid, wiring.checkpoints().anchors(uid))
+        verification = wiring.ledger().verify(uid, wiring.anchors(uid))
     except Configuration as error:
         print(error.message)
         return 2

@@ -211,11 +211,18 @@ def mirror() -> "BalanceMirror":
     return BalanceMirror(firebase_app(), find_head, settings().mirror_conflict_strategy)
 
 
+def anchors(uid: str) -> dict[int, str]:
+    """What checkpoints have published of an account. Whoever verifies signs none, and needs no key of theirs."""
+    from concierge.ledger.checkpoints.repository import CheckpointRepository
+
+    return CheckpointRepository(firestore_client()).anchors(uid)
+
+
 @lru_cache(maxsize=1)
 def auditor() -> "Auditor":
     from concierge.ledger.audit import Auditor
 
-    return Auditor(ledger(), checkpoints().anchors)
+    return Auditor(ledger(), anchors)
 
 
 @lru_cache(maxsize=1)

@@ -171,6 +171,11 @@ class CheckpointRepository:
         snapshot = self._leaves.document(uid).get()
         return _leaf(snapshot.to_dict()) if snapshot.exists else None
 
+    def anchors(self, uid: str) -> dict[int, str]:
+        """For the verification of an account: the hashes of its entries that are known from checkpoints."""
+        leaf = self.leaf(uid)
+        return {leaf.seq: leaf.hash} if leaf is not None else {}
+
     def leaves(self, uids: Sequence[str]) -> "dict[str, tuple[AccountLeaf | None, Any]]":
         """By uid: the latest leaf, None if there is none; and the snapshot it is from."""
         found: dict[str, tuple[AccountLeaf | None, Any]] = {}
