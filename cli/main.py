@@ -71,9 +71,31 @@ def _parser() -> argparse.ArgumentParser:
 
     ledger = commands.add_parser("ledger", help="for operators: check the ledger")
     ledger_commands = ledger.add_subparsers(required=True, metavar="COMMAND")
-    verify = ledger_commands.add_parser("verify", help="replay one account and name what is wrong with it")
-    verify.add_argument("uid")
+    verify = ledger_commands.add_parser("verify", help="check a receipt, a proof or an export offline, or an account")
+    verify.add_argument(
+        "subject", metavar="FILE|UID", help="a JSON file, - for standard input, or an account to replay"
+    )
+    verify.add_argument("--keys", metavar="FILE", help="trusted keys: the answer of GET /api/v1/ledger/keys")
+    verify.add_argument("--checkpoint", metavar="FILE", help="a checkpoint that was trusted before")
+    verify.add_argument("--consistency", metavar="FILE", help="the consistency proof between it and the receipt's")
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(run=_ledger_verify)
+    audit = ledger_commands.add_parser("audit", help="what happened in a range of time, and whether it all adds up")
+    audit.add_argument("--from", dest="since", metavar="TIME", help="the beginning (inclusive)")
+    audit.add_argument("--to", dest="until", metavar="TIME", help="the end (exclusive); now if it is left out")
+    audit.add_argument("--uid", help="one account; all if it is left out")
+    audit.add_argument("--format", choices=("json", "csv"), default="json")
+    audit.add_argument("--out", metavar="FILE")
+    audit.set_defaults(run=_ledger_audit)
+    export = ledger_commands.add_parser("export", help="everything that is held about one account")
+    export.add_argument("uid")
+    export.add_argument("--out", metavar="FILE")
+    export.set_defaults(run=_ledger_export)
+    for act in ("freeze", "unfreeze"):
+        command = ledger_commands.add_parser(act, help=f"{act} an account")
+        command.add_argument("uid")
+        command.add_argument("--reason", required=True)
+        command.set_defaults(run=_ledger_freeze, frozen=act == "freeze")
     return parser
 
 
@@ -126,9 +148,33 @@ def _doctor(parsed: argparse.Namespace) -> int:
 
 
 def _ledger_verify(parsed: argparse.Namespace) -> int:
+    from cli import receipts
+
+    options = receipts.Options(parsed.keys, parsed.checkpoint, parsed.consistency, parsed.json)
+    if options.any_file or options.as_json or receipts.is_file(parsed.subject):
+        return receipts.verify(parsed.subject, options)
     from cli import operator
 
-    return operator.verify(parsed.uid)
+    return operator.verify(parsed.subject)
+
+
+def _ledger_audit(parsed: argparse.Namespace) -> int:
+    from cli import operator
+
+    as_csv = parsed.format == "csv"
+    return operator.audit(parsed.since, parsed.until, parsed.uid, as_csv=as_csv, out=parsed.out)
+
+
+def _ledger_export(parsed: argparse.Namespace) -> int:
+    from cli import operator
+
+    return operator.export(parsed.uid, parsed.out)
+
+
+def _ledger_freeze(parsed: argparse.Namespace) -> int:
+    from cli import operator
+
+    return operator.set_frozen(parsed.uid, parsed.reason, frozen=parsed.frozen)
 
 
 _STARTS_STACK = (_demo, _dev, _execute)

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from concierge.credits.bonus.repository import BonusRepository
     from concierge.credits.bonus.reviews import BonusReviews
     from concierge.credits.bonus.service import WelcomeBonus
+    from concierge.credits.exports.service import AccountExports
     from concierge.credits.mirror import BalanceMirror
     from concierge.kit.objects import ObjectStore
+    from concierge.ledger.audit import Auditor
     from concierge.ledger.changes import ChangeFeed
     from concierge.ledger.checkpoints.notes import Verifier
     from concierge.ledger.checkpoints.publisher import CheckpointPublisher
@@ -210,6 +212,38 @@ def mirror() -> "BalanceMirror":
     return BalanceMirror(firebase_app(), find_head, settings().mirror_conflict_strategy)
 
 
+def anchors(uid: str) -> dict[int, str]:
+    """What checkpoints have published of an account. Whoever verifies signs none, and needs no key of theirs."""
+    from concierge.ledger.checkpoints.repository import CheckpointRepository
+
+    return CheckpointRepository(firestore_client()).anchors(uid)
+
+
+@lru_cache(maxsize=1)
+def auditor() -> "Auditor":
+    from concierge.ledger.audit import Auditor
+
+    return Auditor(ledger(), anchors)
+
+
+@lru_cache(maxsize=1)
+def exports() -> "AccountExports":
+    from concierge.credits.exports import sections
+    from concierge.credits.exports.service import AccountExports
+
+    return AccountExports(
+        ledger(),
+        lambda: checkpoints().vkeys,
+        sections=[
+            sections.published(checkpoints()),
+            sections.mirror(mirror()),
+            sections.bonus_claims(_bonus_repository()),
+            sections.bonus_review(_bonus_repository(), internal=False),
+        ],
+        internal=[sections.bonus_review(_bonus_repository(), internal=True)],
+    )
+
+
 @lru_cache(maxsize=1)
 def change_feed() -> "ChangeFeed":
     from concierge.ledger.changes import ChangeFeed
@@ -278,6 +312,8 @@ def api() -> "Flask":
             bonus=bonus,
             bonus_reviews=bonus_reviews,
             mirror=mirror,
+            exports=exports,
+            auditor=auditor,
             estimate=_estimate,
         )
     )

@@ -6,6 +6,7 @@ Every function here raises a ConciergeError that names the field, before anythin
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ from concierge.identity.tokens import Caller, require_self_or_admin, verify_call
 
 CURSOR_CHARACTERS_MAX = 1024
 UID_CHARACTERS_MAX = 128
+_RESERVED_ID = re.compile(r"\.\.?|__.*__")
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
@@ -109,6 +111,11 @@ def decode_cursor(kind: str, text: str, check: Callable[[dict[str, Any]], bool])
         raise InvalidArgument("cursor", "cursor: not one that a page of this list gave")
     cursor: dict[str, Any] = value
     return cursor
+
+
+def is_document_id(text: Any) -> bool:
+    """Whether a part of a cursor can be what it stands for, the id of a document: others break a query."""
+    return isinstance(text, str) and bool(text) and "/" not in text and not _RESERVED_ID.fullmatch(text)
 
 
 def _no_constant(name: str) -> NoReturn:

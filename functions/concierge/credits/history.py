@@ -2,15 +2,16 @@
 
 Entries are stored by number only. A page reads backwards from where the last one stopped, at most SCAN_MAX entries, and
 keeps what the filters let through; so a page may be short, or empty, and still have a next one. The newest entry of a
-time range is found by bisection, since the times of a chain rise with its numbers.
+time range is found by bisection (ledger/timeline.py).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from concierge.ledger.entries import StoredEntry
 from concierge.ledger.service import Ledger
+from concierge.ledger.timeline import newest_where, time_of
 
 SCAN_MAX = 500
 _BATCH = 100
@@ -42,11 +43,13 @@ def page(ledger: Ledger, uid: str, filters: Filters, *, limit: int, before: int 
         head = ledger.head(uid)
         if head is None:
             return Page([], None)
-        before = (head.seq if filters.until is None else _last_until(ledger, uid, head.seq, filters.until)) + 1
+        until = filters.until
+        newest = head.seq if until is None else newest_where(ledger, uid, head.seq, lambda at: at <= until)
+        before = newest + 1
     found: list[StoredEntry] = []
     at = before
     for entry in _backwards(ledger, uid, before, SCAN_MAX):
-        if filters.since is not None and _time_of(entry) < filters.since:
+        if filters.since is not None and time_of(entry) < filters.since:
             return Page(found, None)
         if len(found) == limit:
             return Page(found, at)
@@ -72,27 +75,10 @@ def _backwards(ledger: Ledger, uid: str, before: int, count: int) -> Iterator[St
         before = first
 
 
-def _last_until(ledger: Ledger, uid: str, last: int, until: datetime) -> int:
-    """The number of the newest entry that is not later; 0 if all are."""
-    low, high = 0, last
-    while low < high:
-        middle = (low + high + 1) // 2
-        entry = ledger.entry(uid, middle)
-        if entry is None or _time_of(entry) <= until:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 def _passes(entry: StoredEntry, filters: Filters) -> bool:
     return (not filters.kinds or entry.fields()["kind"] in filters.kinds) and _within(entry, filters)
 
 
 def _within(entry: StoredEntry, filters: Filters) -> bool:
-    at = _time_of(entry)
+    at = time_of(entry)
     return (filters.since is None or at >= filters.since) and (filters.until is None or at <= filters.until)
-
-
-def _time_of(entry: StoredEntry) -> datetime:
-    return datetime.fromisoformat(entry.fields()["at"]).astimezone(UTC)

@@ -6,4 +6,6 @@ signatures    Ed25519 keys with ids, rotation
 verification  replays a chain and names what is wrong with it, pure
 repository    the Firestore documents
 service       the operations, each one transaction
+timeline      where moments lie in a chain
+audit         what happened in a range of time, and whether it adds up; audit_sums and audit_report, pure
 """

@@ -1,10 +1,10 @@
 """One entry looked at by itself: its seal, its place, its rules, and the record of the operation that made it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from concierge.ledger.entries import StoredEntry
 from concierge.ledger.service import Ledger
-from concierge.ledger.transfers import Head
+from concierge.ledger.transfers import COUNTER_UNFREEZE, Head
 from concierge.ledger.verification import ChainState, Finding
 
 
@@ -54,10 +54,11 @@ def inspect(ledger: Ledger, uid: str, seq: int) -> Inspection | None:
 def _state_before(ledger: Ledger, uid: str, entry: StoredEntry, before: StoredEntry | None) -> ChainState:
     """The balance that the entry before leaves, and the hold that this one resolves."""
     fields = entry.fields()
-    head = Head(seq=entry.place - 1)
+    # Which state it ends is what an unfreeze says itself: nothing else of the entry before depends on it.
+    head = Head(seq=entry.place - 1, frozen=fields["counter"] == COUNTER_UNFREEZE)
     if before is not None:
         left = before.fields()
-        head = Head(seq=entry.place - 1, hash=before.hash, posted=left["postedAfter"], held=left["heldAfter"])
+        head = replace(head, hash=before.hash, posted=left["postedAfter"], held=left["heldAfter"])
     open_holds: dict[str, int] = {}
     if fields["kind"] in ("capture", "release", "expire"):
         hold = ledger.find_hold(uid, fields["holdId"])

@@ -8,10 +8,10 @@ accounts/{uid}/holds/{holdId}      the hold, which is also the op record of its 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from google.cloud import firestore
 
@@ -22,6 +22,7 @@ from concierge.ledger.transfers import COUNTER_OPENING, Head, Refusal
 BUCKETS = 16
 """Into how many ranges the index of the change feed is split: one range takes some 500 appends a second."""
 
+Value = TypeVar("Value", str, bytes)
 HoldState = Literal["held", "captured", "released", "expired", "refused"]
 
 
@@ -206,6 +207,37 @@ class LedgerRepository:
         snapshot = self.entry_reference(uid, seq).get()
         return entry_from_document(snapshot.to_dict(), seq) if snapshot.exists else None
 
+    def accounts(self, after: str | None, limit: int) -> list[tuple[str, Head]]:
+        """Accounts with their heads in the order of their ids, from the one behind `after`."""
+        found = _page(self.client.collection(paths.ACCOUNTS), after, limit)
+        return [(snapshot.id, head_from_document(snapshot.to_dict())) for snapshot in found]
+
+    def operations(self, uid: str, after: str | None, limit: int) -> list[tuple[str, Operation]]:
+        """An account's operations in the order of their ids, from the one behind `after`."""
+        found = _page(self.account_reference(uid).collection(paths.OPS), after, limit)
+        return [(snapshot.id, operation_from_document(snapshot.to_dict())) for snapshot in found]
+
+    def holds(self, uid: str, after: str | None, limit: int) -> list[Hold]:
+        """An account's holds in the order of their ids, from the one behind `after`."""
+        found = _page(self.account_reference(uid).collection(paths.HOLDS), after, limit)
+        return [hold_from_document(uid, snapshot.id, snapshot.to_dict()) for snapshot in found]
+
+    def placings(self, uid: str, hold_ids: Iterable[str]) -> dict[str, StoredEntry]:
+        """The entries that placed these holds, by hold, in two round trips; without those that cannot be found."""
+        holds = [self.hold_reference(uid, hold_id) for hold_id in hold_ids]
+        placed: dict[str, Any] = {}
+        for snapshot in self.client.get_all(holds) if holds else ():
+            number = (snapshot.to_dict() or {}).get("placedSeq")
+            if type(number) is int and number > 0:
+                placed[snapshot.id] = self.entry_reference(uid, number)
+        entries = self.client.get_all(list(placed.values())) if placed else ()
+        found = {
+            snapshot.reference.path: entry_from_document(snapshot.to_dict(), int(snapshot.id))
+            for snapshot in entries
+            if snapshot.exists
+        }
+        return {hold_id: found[reference.path] for hold_id, reference in placed.items() if reference.path in found}
+
     def due_holds(self, now: datetime, limit: int) -> list[Hold]:
         """Open holds of all accounts whose time is up, oldest first; needs the index on (state, expiresAt)."""
         query = (
@@ -219,6 +251,14 @@ class LedgerRepository:
             hold_from_document(snapshot.reference.parent.parent.id, snapshot.id, snapshot.to_dict())
             for snapshot in query.stream()
         ]
+
+
+def _page(collection: Any, after: str | None, limit: int) -> Any:
+    """Documents in the order of their ids, from the one behind `after`."""
+    query = collection.order_by("__name__").limit(limit)
+    if after is not None:
+        query = query.start_after({"__name__": collection.document(after)})
+    return query.stream()
 
 
 def bucket_of(uid: str) -> int:
@@ -262,7 +302,14 @@ def entry_to_document(entry: StoredEntry) -> dict[str, Any]:
 
 
 def entry_from_document(document: dict[str, Any], place: int) -> StoredEntry:
-    return StoredEntry(document["content"], document["hash"], document["keyId"], document["signature"], place)
+    """Whatever is there: what has lost a field, or holds another type in it, is an entry that does not verify."""
+    content, signature = (_typed(document.get(name), b"") for name in ("content", "signature"))
+    digest, key_id = (_typed(document.get(name), "") for name in ("hash", "keyId"))
+    return StoredEntry(content, digest, key_id, signature, place)
+
+
+def _typed(value: Any, default: Value) -> Value:
+    return value if isinstance(value, type(default)) else default
 
 
 def operation_to_document(operation: Operation) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The operations of the ledger, idempotent under their operation ids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,10 +9,11 @@ from concierge.errors import AccountFrozen, ConciergeError, Conflict, Insufficie
 from concierge.kit.canonical import fingerprint
 from concierge.ledger import transfers
 from concierge.ledger.appender import Appender, Beside, Outcome
-from concierge.ledger.entries import StoredEntry
+from concierge.ledger.entries import StoredEntry, entry_hash
 from concierge.ledger.repository import (
     AccountRead,
     Change,
+    Hold,
     LedgerRepository,
     Operation,
     operation_from_document,
@@ -65,6 +66,28 @@ class Ledger(Reservations):
     def entry(self, uid: str, seq: int) -> StoredEntry | None:
         return self._repository.entry(uid, seq)
 
+    def accounts(self, *, after: str | None, limit: int) -> list[tuple[str, Head]]:
+        """Accounts with their heads, in the order of their ids."""
+        return self._repository.accounts(after, limit)
+
+    def operations(self, uid: str, *, after: str | None, limit: int) -> list[tuple[str, Operation]]:
+        """The records of an account's operations under their ids, in the order of those."""
+        return self._repository.operations(uid, after, limit)
+
+    def holds(self, uid: str, *, after: str | None, limit: int) -> list[Hold]:
+        """An account's holds, resolved ones included, in the order of their ids."""
+        return self._repository.holds(uid, after, limit)
+
+    def placings(self, uid: str, hold_ids: Iterable[str]) -> dict[str, StoredEntry]:
+        """The entries that placed these holds, by hold; without those that cannot be found."""
+        return self._repository.placings(uid, hold_ids)
+
+    def is_sealed(self, entry: StoredEntry) -> bool:
+        """Whether an entry's bytes are those that were hashed and signed; whatever else may be wrong with it."""
+        return entry_hash(entry.content) == entry.hash and self._keyring.verifies(
+            entry.key_id, entry.hash, entry.signature
+        )
+
     def outcome(self, uid: str, op_id: str) -> Operation | None:
         """What an operation id came to, None if it was never used."""
         return self._repository.operation(uid, op_id)
@@ -92,9 +115,19 @@ class Ledger(Reservations):
             verification.findings.append(Finding(limit + 1, "HEAD_MISMATCH", message))
         return verification
 
-    def verify_part(self, uid: str, entries: list[StoredEntry], start: ChainState) -> Verification:
-        """Replays some entries from the state that those before them left."""
-        return verify_chain(entries, ledger_id=self._ledger_id, uid=uid, keyring=self._keyring, head=None, start=start)
+    def verify_part(
+        self, uid: str, entries: list[StoredEntry], start: ChainState, anchors: dict[int, str] | None = None
+    ) -> Verification:
+        """Replays some entries from the state that those before them left; `anchors` as for `verify`."""
+        return verify_chain(
+            entries,
+            ledger_id=self._ledger_id,
+            uid=uid,
+            keyring=self._keyring,
+            head=None,
+            start=start,
+            anchors=anchors,
+        )
 
     # Writing.
 

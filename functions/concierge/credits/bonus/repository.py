@@ -66,6 +66,11 @@ class BonusRepository:
             snapshots[review.path],
         )
 
+    def claims_of(self, uid: str) -> list[tuple[str, dict[str, Any]]]:
+        """The claims of one user, by their hashes: as many as somebody has identities and devices."""
+        query = self._client.collection(paths.BONUS_CLAIMS).where(filter=firestore.FieldFilter("uid", "==", uid))
+        return sorted(((snapshot.id, snapshot.to_dict()) for snapshot in query.stream()), key=lambda claim: claim[0])
+
     def grant_writes(self, person: Person, found: Found, now: datetime, decision: dict[str, Any]) -> list[Write]:
         """The claims, the counts and the review of a grant: written with it, and only if all is as it was found."""
         writes = [

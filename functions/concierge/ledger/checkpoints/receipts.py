@@ -27,6 +27,7 @@ from concierge.ledger.signatures import Keyring
 
 RECEIPT_FORMAT = "concierge.receipt.v1"
 CONSISTENCY_FORMAT = "concierge.consistency.v1"
+TRUSTED_LEDGER = "the ledger is the one whose keys are trusted"
 _HASH = re.compile(r"[0-9a-f]{64}")
 # JSON numbers are exact up to here for everybody who may verify.
 _NUMBER_MAX = 2**53 - 1
@@ -133,12 +134,34 @@ def keys_in(document: Any) -> tuple[Keyring, list[Verifier]]:
         raise ReceiptError(f"the keys of the receipt: {_reason(error)}") from error
 
 
-def verify_receipt(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier]) -> ReceiptVerification:
-    """Checks a parsed receipt against keys that are trusted. Raises nothing: a fault is a check that has failed, and
-    ends the verification, for nothing behind it could be relied on."""
+def trusted_keys(document: Any) -> tuple[str, Keyring, list[Verifier]]:
+    """(ledger, its keys, the keys of its checkpoints) of the answer to GET /api/v1/ledger/keys. Raises ReceiptError."""
+    try:
+        published = _object(document)
+        ledger_keys = [_text(key) for key in _object(published["keys"]).values()]
+        verifiers = [Verifier.from_vkey(_text(vkey)) for vkey in _list(published["checkpointKeys"])]
+        return _text(published["ledger"]), Keyring.from_text(None, ledger_keys), verifiers
+    except (KeyError, ValueError) as error:
+        raise ReceiptError(f"the trusted keys: {_reason(error)}") from error
+
+
+def open_checkpoint(note: str, verifiers: Sequence[Verifier]) -> Checkpoint:
+    """The checkpoint in a note that one of these keys signed under the log's own name. Raises ValueError."""
+    text, signed_by = open_note(note, verifiers)
+    checkpoint = Checkpoint.parse(text)
+    if {verifier.name for verifier in signed_by} != {checkpoint.origin}:
+        raise ReceiptError("it is not signed by the log that it is of")
+    return checkpoint
+
+
+def verify_receipt(
+    document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], *, trusted_ledger: str | None = None
+) -> ReceiptVerification:
+    """Checks a parsed receipt against keys that are trusted, as those of `trusted_ledger` if that is known. Raises
+    nothing: a fault is a check that has failed, and ends the verification, for nothing behind it could be relied on."""
     result = ReceiptVerification()
     try:
-        _verify(document, ledger_keys, verifiers, result)
+        _verify(document, ledger_keys, verifiers, trusted_ledger, result)
     except _Stopped:
         assert result.state == "invalid", "only a failed check stops a verification"
     return result
@@ -160,7 +183,39 @@ def verify_consistency_document(document: Any, older: Checkpoint, newer: Checkpo
     return Check(name, "" if sound else "the proof does not lead from the one root to the other: the log has forked")
 
 
-def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], result: ReceiptVerification) -> None:
+def verify_consistency_receipt(document: Any, verifiers: Sequence[Verifier]) -> ReceiptVerification:
+    """Checks a parsed `concierge.consistency.v1` by itself: the signatures of its two notes, and the proof between
+    them. `checkpoint` is the newer one. Raises nothing."""
+    result = ReceiptVerification()
+    try:
+        with _check(result, "the consistency proof is well formed"):
+            proof = _object(document)
+            if proof["format"] != CONSISTENCY_FORMAT:
+                raise ReceiptError(f"the format is not {CONSISTENCY_FORMAT}")
+            sides = [_object(proof[name]) for name in ("from", "to")]
+            sizes = [_number(side["size"]) for side in sides]
+            notes = [_text(side["note"]) for side in sides]
+        checkpoints: list[Checkpoint] = []
+        for name, size, note in zip(("older", "newer"), sizes, notes, strict=True):
+            with _check(result, f"the {name} checkpoint is signed by the log"):
+                checkpoint = open_checkpoint(note, verifiers)
+                if checkpoint.size != size:
+                    raise ReceiptError(f"it is of {checkpoint.size} leaves, not {size}")
+                checkpoints.append(checkpoint)
+        result.checks.append(verify_consistency_document(document, *checkpoints))
+        result.checkpoint = checkpoints[1]
+    except _Stopped:
+        assert result.state == "invalid", "only a failed check stops a verification"
+    return result
+
+
+def _verify(
+    document: Any,
+    ledger_keys: Keyring,
+    verifiers: Sequence[Verifier],
+    trusted_ledger: str | None,
+    result: ReceiptVerification,
+) -> None:
     """The steps, as in docs/receipts.md."""
     with _check(result, "the receipt is well formed"):
         receipt = _object(document)
@@ -171,6 +226,10 @@ def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], 
         inclusion = _inclusion(receipt, ledger)
         if inclusion is None and len(entries) > 1:
             raise ReceiptError("there is a chain, and no checkpoint to which it leads")
+    if trusted_ledger is not None:
+        with _check(result, TRUSTED_LEDGER):
+            if ledger != trusted_ledger:
+                raise ReceiptError(f"the trusted keys are those of {trusted_ledger}")
     with _check(result, "the entry is signed by the ledger"):
         fields = result.fields = _sealed(entries[0], ledger, ledger_keys)
     if inclusion is None:
@@ -194,9 +253,8 @@ def _verify(document: Any, ledger_keys: Keyring, verifiers: Sequence[Verifier], 
         ):
             raise ReceiptError("it is not the entry at which the chain ends")
     with _check(result, "the checkpoint is signed by the log"):
-        text, signed_by = open_note(inclusion.note, verifiers)
-        checkpoint = Checkpoint.parse(text)
-        if {checkpoint.origin, *(verifier.name for verifier in signed_by)} != {origin_of(ledger)}:
+        checkpoint = open_checkpoint(inclusion.note, verifiers)
+        if checkpoint.origin != origin_of(ledger):
             raise ReceiptError("it is a checkpoint of another ledger")
         result.checkpoint = checkpoint
     with _check(result, "the leaf is in the tree of the checkpoint"):
@@ -215,7 +273,7 @@ class _Stopped(Exception):
 def _check(result: ReceiptVerification, name: str) -> Iterator[None]:
     try:
         yield
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         result.checks.append(Check(name, _reason(error)))
         raise _Stopped from error
     result.checks.append(Check(name))
@@ -234,8 +292,10 @@ def _sealed(entry: StoredEntry, ledger: str, keys: Keyring) -> dict[str, Any]:
     if not keys.verifies(entry.key_id, entry.hash, entry.signature):
         raise ReceiptError(f"it is not signed by key {entry.key_id}")
     fields = entry.fields()
-    if (fields["v"], fields["ledger"]) != (ENTRY_VERSION, ledger):
+    if (_number(fields["v"]), fields["ledger"]) != (ENTRY_VERSION, ledger):
         raise ReceiptError("it is of another ledger, or of a version that is not known")
+    # What the checks behind this one go by.
+    _text(fields["uid"]), _number(fields["seq"]), _digest(fields["prev"])
     return fields
 
 

@@ -183,6 +183,11 @@ class CheckpointRepository:
         snapshot = self._leaves.document(uid).get()
         return _leaf(snapshot.get("leaf")) if snapshot.exists else None
 
+    def anchors(self, uid: str) -> dict[int, str]:
+        """For the verification of an account: the hashes of its entries that are known from checkpoints."""
+        leaf = self.leaf(uid)
+        return {leaf.seq: leaf.hash} if leaf is not None else {}
+
     def leaves(self, uids: Sequence[str]) -> dict[str, KnownLeaf]:
         """By uid."""
         found = dict.fromkeys(uids, _NO_LEAF)

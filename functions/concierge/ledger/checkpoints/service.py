@@ -71,8 +71,7 @@ class Checkpoints:
 
     def anchors(self, uid: str) -> dict[int, str]:
         """For the verification of an account: the hashes of its entries that are known from checkpoints."""
-        leaf = self.latest_leaf(uid)
-        return {leaf.seq: leaf.hash} if leaf is not None else {}
+        return self._repository.anchors(uid)
 
     def consistency(self, first: int, second: int) -> dict[str, Any]:
         """A `concierge.consistency.v1`: `{format, from, to, hashes}`, that the tree of `second` leaves begins with that
