@@ -2,12 +2,10 @@
 
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
 
 from concierge.api.context import ApiDeps
-from concierge.api.problems import http_problem, problem, unexpected_problem
-from concierge.api.v1 import bonus, checkpoints, credits, ledger
-from concierge.errors import ConciergeError
+from concierge.api.problems import register
+from concierge.api.v1 import bonus, checkpoints, credits, ledger, reservations
 
 BODY_BYTES_MAX = 256 * 1024
 
@@ -17,12 +15,10 @@ def create_app(deps: ApiDeps) -> Flask:
     app = Flask("concierge.api")
     app.extensions["concierge"] = deps
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
-    for routes in (ledger, checkpoints, credits, bonus):
+    for routes in (ledger, checkpoints, credits, reservations, bonus):
         app.register_blueprint(routes.blueprint, url_prefix="/api/v1")
     app.add_url_rule("/api/v1/health", view_func=_health)
-    app.register_error_handler(ConciergeError, problem)
-    app.register_error_handler(HTTPException, http_problem)
-    app.register_error_handler(Exception, unexpected_problem)
+    register(app)
     return app
 
 
