@@ -15,7 +15,7 @@ from firebase_admin import exceptions as firebase_exceptions
 from flask import g, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from concierge.api.context import deps as deps  # routes take it from here, with the rest that they need
 from concierge.api.network import caller_network
@@ -25,6 +25,7 @@ from concierge.kit import strict_json
 from concierge.kit.logging import log
 from concierge.ledger.transfers import Head
 
+BODY_BYTES_MAX = 256 * 1024
 CURSOR_CHARACTERS_MAX = 1024
 # Auth allows any characters. A user id names documents too, and Firestore keeps some names for itself.
 _UID = re.compile(r"(?!\.{1,2}\Z)(?!__.*__\Z)[^/\x00-\x1f\x7f\ud800-\udfff]{1,128}", re.DOTALL)
@@ -89,8 +90,11 @@ def query(model: type[ModelType]) -> ModelType:
 
 
 def body(model: type[ModelType]) -> ModelType:
-    """The JSON object of the body; no body at all is an empty object. Raises InvalidArgument, UnsupportedMediaType."""
+    """The JSON object of the body; no body at all is an empty object. Raises InvalidArgument, and werkzeug's
+    RequestEntityTooLarge and UnsupportedMediaType."""
     raw = request.get_data()
+    if len(raw) > BODY_BYTES_MAX:
+        raise RequestEntityTooLarge
     if raw and request.mimetype not in ("", "application/json"):
         raise UnsupportedMediaType
     try:
