@@ -70,7 +70,7 @@ def idempotent(model: type[ModelType], *, check: View | None = None) -> Callable
 
 @dataclass(slots=True)
 class _Claim:
-    """The right to act under a key. `update_time` is that of the record as this request has written it: all that it does
+    """The right to act under a key. `update_time` is that of the record as this request wrote it: all that it does
     with the record is on the condition that nobody has taken the key over."""
 
     reference: Any
