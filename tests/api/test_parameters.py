@@ -66,7 +66,7 @@ def test_numbers_in_the_range_are_taken(number: int) -> None:
     assert found == (number if 5 <= number <= MAXIMUM else "refused: n")
 
 
-@given(text=st.text(max_size=30))
+@given(text=st.one_of(st.text(max_size=30), st.text(st.sampled_from("0123456789+-_. \n\u0661"), max_size=4)))
 def test_a_number_of_a_query_is_digits(app: Flask, text: str) -> None:
     with app.test_request_context(query_string=urlencode({"number": text})):
         found = outcome(lambda: query(Numbered).number)

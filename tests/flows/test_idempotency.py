@@ -316,19 +316,28 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(backend: Backend) -
 
 @pytest.mark.acceptance("I04")
 def test_a_slow_run_leaves_the_record_to_who_took_its_key_over(backend: Backend) -> None:
-    client, key, body = backend.funded(CREDIT), uuid4().hex, {"amountMicrocredits": 10}
+    client, key = sign_up(backend, f"{uuid4().hex}@gmail.com"), uuid4().hex
     backend.idle()
     # The first one acts, and is slow to keep its answer.
     backend.fault("firestore.Commit", "delay", skip=2, count=1, delay_ms=4000)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(call, backend, client, "POST", "/credits/reserve", body, key=key)
-        eventually(lambda: len(backend.kinds(client)) == 2, "the hold")
+        slow = pool.submit(call, backend, client, "POST", "/credits/welcome-bonus", {}, key=key)
+        eventually(lambda: backend.kinds(client), "the grant")
         forget_lease(backend, client, key)
-        assert call(backend, client, "POST", "/credits/reserve", body, key=key).status_code == 201
-        taken = kept_answer(backend, client, key)
-        assert slow.result().status_code == 201
-    assert kept_answer(backend, client, key) == taken
-    assert backend.kinds(client) == ["grant", "hold"]
+        taken_over = call(backend, client, "POST", "/credits/welcome-bonus", {}, key=key)
+        assert taken_over.json()["state"] == "already_granted"
+        assert slow.result().json()["state"] == "granted"
+    replayed = call(backend, client, "POST", "/credits/welcome-bonus", {}, key=key)
+    assert replayed.content == taken_over.content
+    assert backend.kinds(client) == ["grant"]
+
+
+@pytest.mark.acceptance("I04")
+def test_a_key_belongs_to_one_route(backend: Backend) -> None:
+    client, key, body = backend.funded(CREDIT), uuid4().hex, {"amountMicrocredits": 10}
+    assert call(backend, client, "POST", "/credits/check-insufficient", body, key=key).status_code == 200
+    is_problem(call(backend, client, "POST", "/credits/reserve", body, key=key), 409, "CONFLICT")
+    assert backend.kinds(client) == ["grant"]
 
 
 @pytest.mark.acceptance("I04")
