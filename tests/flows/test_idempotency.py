@@ -20,7 +20,6 @@ from support.api import (
     uid_of,
 )
 from support.backend import Backend
-from support.waiting import eventually
 
 from cli.client import Client
 from concierge.api.idempotency import LEASE
@@ -187,24 +186,6 @@ def test_concurrent_requests_of_one_key_are_one_act(backend: Backend) -> None:
 
 
 @pytest.mark.acceptance("I04")
-def test_a_request_meets_its_first_one_under_way(backend: Backend) -> None:
-    """While the first one waits for Firestore, the second is told to come back."""
-    client, key = backend.funded(CREDIT), uuid4().hex
-    backend.idle()
-    backend.fault("firestore.Commit", "delay", skip=1, count=1, delay_ms=3000)
-    body = {"amountMicrocredits": 10}
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(call, backend, client, "POST", "/credits/reserve", body, key=key)
-        eventually(lambda: kept_answer(backend, client, key), "the claim")
-        second = call(backend, client, "POST", "/credits/reserve", body, key=key)
-        answer = first.result()
-    assert answer.status_code == 201
-    if second.status_code != 201:  # on a machine that was too slow to meet it
-        is_problem(second, 409, "CONFLICT")
-    assert call(backend, client, "POST", "/credits/reserve", body, key=key).content == answer.content
-
-
-@pytest.mark.acceptance("I04")
 def test_keys_belong_to_their_user(backend: Backend) -> None:
     key, clients = uuid4().hex, [backend.funded(CREDIT) for _ in range(2)]
     bodies = [{"amountMicrocredits": amount} for amount in (10, 20)]
@@ -312,24 +293,6 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(backend: Backend) -
     forget_lease(backend, client, key)
     assert call(backend, client, "POST", "/credits/reserve", body, key=key).content == answer.content
     assert backend.kinds(client) == ["grant", "hold"]
-
-
-@pytest.mark.acceptance("I04")
-def test_a_slow_run_leaves_the_record_to_who_took_its_key_over(backend: Backend) -> None:
-    client, key = sign_up(backend, f"{uuid4().hex}@gmail.com"), uuid4().hex
-    backend.idle()
-    # The first one acts, and is slow to keep its answer.
-    backend.fault("firestore.Commit", "delay", skip=2, count=1, delay_ms=4000)
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(call, backend, client, "POST", "/credits/welcome-bonus", {}, key=key)
-        eventually(lambda: backend.kinds(client), "the grant")
-        forget_lease(backend, client, key)
-        taken_over = call(backend, client, "POST", "/credits/welcome-bonus", {}, key=key)
-        assert taken_over.json()["state"] == "already_granted"
-        assert slow.result().json()["state"] == "granted"
-    replayed = call(backend, client, "POST", "/credits/welcome-bonus", {}, key=key)
-    assert replayed.content == taken_over.content
-    assert backend.kinds(client) == ["grant"]
 
 
 @pytest.mark.acceptance("I04")
