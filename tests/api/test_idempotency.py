@@ -1,4 +1,4 @@
-"""Two requests of one key that overlap just so: the decorator around a view that a test holds up, over real documents."""
+"""Requests of one key that overlap just so: the decorator around a view that a test holds up, over real documents."""
 
 import threading
 from collections.abc import Iterator
