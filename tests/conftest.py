@@ -5,13 +5,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.backend import CHECKPOINT_KEY, IDENTITY_KEY, SIGNING_KEY, Backend
 from support.provider import ScriptedProvider
 
 from cli.stack import Stack
+from concierge.api.app import create_app
+from concierge.api.context import ApiDeps
 
 _LIMITS = {"kind": "chat", "context_tokens": 200_000, "output_tokens_max": 4_000}
 CATALOGUE = {
@@ -89,6 +91,18 @@ def backend(shared_backend: Backend) -> Iterator[Backend]:
     yield shared_backend
     shared_backend.clear_faults()
     shared_backend.close_clients()
+
+
+@pytest.fixture(scope="session")
+def routes() -> list[tuple[str, str]]:
+    """Every (method, path below /api/v1) that the API answers, as Flask knows them."""
+    rules = create_app(cast(ApiDeps, None)).url_map.iter_rules()
+    return sorted(
+        (method, rule.rule.removeprefix("/api/v1"))
+        for rule in rules
+        if rule.endpoint != "static"
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """HTTPS calls as any client may make them, right or wrong, and what the databases hold before and after."""
 
+import hashlib
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -28,9 +30,10 @@ def call(
     address: str | None = None,
     params: Any = None,
     content: bytes | None = None,
+    headers: dict[str, str] | None = None,
 ) -> httpx.Response:
     """A call below /api/v1. `key` is the Idempotency-Key, `address` where Google's front end sees the caller."""
-    headers: dict[str, str] = {}
+    headers = dict(headers or {})
     if client is not None and client.session is not None:
         headers["Authorization"] = f"Bearer {client.session.id_token}"
     if key is not None:
@@ -42,6 +45,49 @@ def call(
         if content is not None:
             return http.request(method, url, params=params, headers=headers, content=content)
         return http.request(method, url, params=params, headers=headers, json=body)
+
+
+def is_problem(answer: httpx.Response, status: int, code: str | None = None, field: str | None = None) -> JsonDict:
+    """Asserts that this is an error as clients are promised them; its content."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    content: JsonDict = answer.json()
+    assert content["status"] == status
+    assert content["title"]
+    assert content["code"] == (code or content["code"])
+    assert field is None or content["field"] == field, content
+    for internal in ("Traceback", 'File "', "google.", "firebase_admin", "firestore"):
+        assert internal not in answer.text
+    return content
+
+
+def kept_answer(backend: Backend, client: Client, key: str) -> JsonDict | None:
+    """What is kept under somebody's Idempotency-Key."""
+    found: JsonDict | None = _kept(backend, client, key).get().to_dict()
+    return found
+
+
+def forget_lease(backend: Backend, client: Client, key: str) -> None:
+    """Makes the first request of a key look as old as a dead one."""
+    _kept(backend, client, key).update({"claimedAt": datetime.now(UTC) - timedelta(minutes=5)})
+
+
+def _kept(backend: Backend, client: Client, key: str) -> Any:
+    digest = hashlib.sha256(f"{uid_of(client)}\0{key}".encode()).hexdigest()
+    return backend.firestore.document(f"idempotency/{digest}")
+
+
+def documents_of(backend: Backend, client: Client) -> JsonDict:
+    """Everything that the databases hold of one person, but for kept answers."""
+    uid = uid_of(client)
+    account = backend.firestore.document(f"accounts/{uid}")
+    review = backend.firestore.document(f"bonusReviews/{uid}")
+    found = {reference.path: reference.get().to_dict() for reference in (account, review)}
+    for collection in account.collections():
+        found |= {snapshot.reference.path: snapshot.to_dict() for snapshot in collection.stream()}
+    for top in ("balances", "responses", "requests"):
+        found[top] = backend.admin(f"{top}/{uid}").get()
+    return found
 
 
 def administrator(backend: Backend) -> Client:

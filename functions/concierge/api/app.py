@@ -2,27 +2,23 @@
 
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
 
 from concierge.api.context import ApiDeps
-from concierge.api.problems import http_problem, problem, unexpected_problem
-from concierge.api.v1 import accounts, audit, balances, bonus, checkpoints, credits, ledger
-from concierge.errors import ConciergeError
-
-BODY_BYTES_MAX = 256 * 1024
+from concierge.api.problems import register
+from concierge.api.support import BODY_BYTES_MAX
+from concierge.api.v1 import accounts, audit, balances, bonus, checkpoints, credits, ledger, reservations
 
 
 def create_app(deps: ApiDeps) -> Flask:
     """All routes under /api/v1."""
     app = Flask("concierge.api")
     app.extensions["concierge"] = deps
-    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
-    for routes in (ledger, checkpoints, credits, bonus, accounts, audit, balances):
+    # One more: of a body that does not say its length, werkzeug reads that much and leaves the rest.
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX + 1
+    for routes in (ledger, checkpoints, accounts, credits, reservations, audit, bonus, balances):
         app.register_blueprint(routes.blueprint, url_prefix="/api/v1")
     app.add_url_rule("/api/v1/health", view_func=_health)
-    app.register_error_handler(ConciergeError, problem)
-    app.register_error_handler(HTTPException, http_problem)
-    app.register_error_handler(Exception, unexpected_problem)
+    register(app)
     return app
 
 

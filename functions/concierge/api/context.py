@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firebase_admin import App
+from flask import current_app
 
 from concierge.config import Settings
 from concierge.credits.bonus.reviews import BonusReviews
@@ -34,3 +35,9 @@ class ApiDeps:
     exports: Callable[[], AccountExports]
     auditor: Callable[[], Auditor]
     estimate: Callable[[dict[str, Any]], Any]
+
+
+def deps() -> ApiDeps:
+    """Those of the application that serves the current request."""
+    found: ApiDeps = current_app.extensions["concierge"]
+    return found

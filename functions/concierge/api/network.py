@@ -2,7 +2,7 @@
 
 from flask import request
 
-from concierge.api.support import deps
+from concierge.api.context import deps
 
 
 def caller_network() -> str | None:
@@ -12,8 +12,9 @@ def caller_network() -> str | None:
     proxies appended is the client's own invention.
     https://cloud.google.com/functions/docs/reference/headers
     """
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
     trusted = deps().settings.trusted_proxies
-    if len(hops) >= trusted > 0:
-        return hops[-trusted]
-    return request.remote_addr if not hops else None
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+    if trusted == 0 or not hops:
+        # Nobody stands in between who would have said more; what the header says then is the client's invention.
+        return request.remote_addr
+    return hops[-trusted] if len(hops) >= trusted else None

@@ -8,19 +8,29 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
-from flask import current_app, g, request
+from firebase_admin import exceptions as firebase_exceptions
+from flask import g, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from concierge.api.context import ApiDeps
+from concierge.api.context import deps as deps  # routes take it from here, with the rest that they need
+from concierge.api.network import caller_network
 from concierge.errors import InvalidArgument, PermissionDenied
 from concierge.identity.tokens import Caller, require_self_or_admin, verify_caller
+from concierge.kit import strict_json
+from concierge.kit.logging import log
+from concierge.ledger.transfers import Head
 
+BODY_BYTES_MAX = 256 * 1024
 CURSOR_CHARACTERS_MAX = 1024
-UID_CHARACTERS_MAX = 128
-_RESERVED_ID = re.compile(r"\.\.?|__.*__")
+# Auth allows any characters. A user id names documents too, and Firestore keeps some names for itself.
+_UID = re.compile(r"(?!\.{1,2}\Z)(?!__.*__\Z)[^/\x00-\x1f\x7f\ud800-\udfff]{1,128}", re.DOTALL)
+_DOCUMENT_ID = re.compile(r"(?!\.{1,2}\Z)(?!__.*__\Z)[^/\ud800-\udfff]{1,1500}", re.DOTALL)
+_FIELD_CHARACTERS_MAX = 100
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
@@ -37,11 +47,6 @@ class Subject(Schema):
     uid: str | None = None
 
 
-def deps() -> ApiDeps:
-    found: ApiDeps = current_app.extensions["concierge"]
-    return found
-
-
 def caller() -> Caller:
     """Whoever calls, verified once a request. Raises Unauthenticated, Unavailable."""
     if "caller" not in g:
@@ -55,10 +60,15 @@ def subject(uid: str | None) -> str:
     known = caller()
     if uid is None:
         return known.uid
-    if not uid or len(uid) > UID_CHARACTERS_MAX or "/" in uid:
+    if not is_uid(uid):
         raise InvalidArgument("uid", "uid: not a user id")
     require_self_or_admin(known, uid)
     return uid
+
+
+def is_uid(text: str) -> bool:
+    """Whether this may be somebody's id."""
+    return _UID.fullmatch(text) is not None
 
 
 def require_admin() -> Caller:
@@ -81,12 +91,17 @@ def query(model: type[ModelType]) -> ModelType:
 
 
 def body(model: type[ModelType]) -> ModelType:
-    """The JSON object of the body; no body at all is an empty object. Raises InvalidArgument."""
+    """The JSON object of the body; no body at all is an empty object. Raises InvalidArgument, and werkzeug's
+    RequestEntityTooLarge and UnsupportedMediaType."""
     raw = request.get_data()
+    if len(raw) > BODY_BYTES_MAX:
+        raise RequestEntityTooLarge
+    if raw and request.mimetype not in ("", "application/json"):
+        raise UnsupportedMediaType
     try:
-        given = json.loads(raw, parse_constant=_no_constant) if raw else {}
-    except (ValueError, RecursionError):
-        raise InvalidArgument("body", "The body is not JSON.") from None
+        given = strict_json.parse(raw) if raw else {}
+    except ValueError as error:
+        raise InvalidArgument("body", f"The body is not JSON: {error}.") from None
     if not isinstance(given, dict):
         raise InvalidArgument("body", "The body is a JSON object.")
     return _validated(model, given)
@@ -103,9 +118,9 @@ def decode_cursor(kind: str, text: str, check: Callable[[dict[str, Any]], bool])
     try:
         if len(text) > CURSOR_CHARACTERS_MAX or not text.isascii():
             raise ValueError("no cursor of ours is that long")
-        value = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        value = strict_json.parse(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         sound = isinstance(value, dict) and value.pop("kind", None) == kind and check(value)
-    except (ValueError, binascii.Error, RecursionError, KeyError, TypeError):
+    except (ValueError, binascii.Error, KeyError):
         sound = False
     if not sound:
         raise InvalidArgument("cursor", "cursor: not one that a page of this list gave")
@@ -115,17 +130,40 @@ def decode_cursor(kind: str, text: str, check: Callable[[dict[str, Any]], bool])
 
 def is_document_id(text: Any) -> bool:
     """Whether a part of a cursor can be what it stands for, the id of a document: others break a query."""
-    return isinstance(text, str) and bool(text) and "/" not in text and not _RESERVED_ID.fullmatch(text)
+    return isinstance(text, str) and _DOCUMENT_ID.fullmatch(text) is not None
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def own_head() -> Head:
+    """The caller's account. Somebody who was never seen before is welcomed first: who only calls the API gets the bonus
+    as anybody else; without it the account is an empty one. Raises Unavailable."""
+    uid = caller().uid
+    head = deps().ledger.head(uid)
+    if head is None:
+        deps().bonus().claim(uid, caller_network())
+        head = deps().ledger.head(uid)
+    return head or Head()
+
+
+def show_balance(uid: str, head: Head) -> None:
+    """Brings the shown balance up to a head. What Firestore decided stands whether this succeeds or not: the trigger
+    on the account shows it too, and the repair after that."""
+    try:
+        deps().mirror().apply(uid, head)
+    except firebase_exceptions.FirebaseError as error:
+        log("WARNING", "mirror.not_shown", uid=uid, seq=head.seq, error=error)
+
+
+def time_json(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _validated(model: type[ModelType], given: dict[str, Any]) -> ModelType:
     try:
-        return model.model_validate(given)
+        # By the names that are documented only: otherwise one field could be given twice, under two names.
+        return model.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "body"
+        # Of an unknown field it is the caller's own name, of any length.
+        field = ".".join(str(part) for part in first["loc"])[:_FIELD_CHARACTERS_MAX] or "body"
         raise InvalidArgument(field, f"{field}: {first['msg']}") from None

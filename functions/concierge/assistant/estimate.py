@@ -15,8 +15,8 @@ _BYTES_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Amounts in microcredits. `hold_amount` is what would be held, `hold_minimum` what must be available; the cost
-    lies between `lowest` and `highest`, and is expected to be `expected`."""
+    """Amounts in microcredits. `hold_amount` is what would be held, `hold_minimum` what must be available; an answer
+    costs between `lowest` and `highest`, whichever of the models gives it, and is expected to cost `expected`."""
 
     model: str
     route: str
@@ -34,7 +34,7 @@ class Estimate:
 
 def estimate(settings: Settings, catalogue: Catalogue, default_model: str, raw: dict[str, Any]) -> Estimate:
     """`raw` is a request as a client would write it, without `createdAt`. Raises InvalidArgument, Unpriced."""
-    request = parse_request("estimate", {"conversationId": "estimate", **raw, "createdAt": 0})
+    request = parse_request("estimate", {**raw, "conversationId": "estimate", "createdAt": 0})
     classification = classify(request)
     decision = route(
         request,
@@ -49,7 +49,8 @@ def estimate(settings: Settings, catalogue: Catalogue, default_model: str, raw: 
     sent = sum(len(message["content"].encode()) for message in decision.messages)
     input_tokens = max(1, -(-sent // _BYTES_PER_TOKEN))
     ceiling = decision.output_tokens_within(decision.hold_amount)
-    lowest = first.price.cost(input_tokens, 1)
+    # No tokenizer is known here, and a fallback may be the cheaper model: only the shortest exchange is certain.
+    lowest = min(candidate.price.cost(1, 1) for candidate in decision.candidates)
     return Estimate(
         model=first.model,
         route=decision.route,

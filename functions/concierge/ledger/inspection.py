@@ -1,11 +1,18 @@
 """One entry looked at by itself: its seal, its place, its rules, and the record of the operation that made it."""
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
+from typing import Any
 
+from concierge.kit.ids import REQUEST_ID
 from concierge.ledger.entries import StoredEntry
 from concierge.ledger.service import Ledger
-from concierge.ledger.transfers import COUNTER_UNFREEZE, Head
+from concierge.ledger.transfers import COUNTER_UNFREEZE, RESOLUTION_KINDS, Head
 from concierge.ledger.verification import ChainState, Finding
+
+# An operation's id names a document, and Firestore keeps some names for itself.
+TRANSACTION_ID = re.compile(r"(?!\.{1,2}\Z)(?!__.*__\Z)[^/\x00-\x1f\x7f\ud800-\udfff]{1,256}", re.DOTALL)
+_NUMBER = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +25,23 @@ class Inspection:
 
 def find_transaction(ledger: Ledger, uid: str, transaction_id: str) -> int | None:
     """The number of the entry that a transaction id means in this account: an entry's number, a request's or hold's id
-    (its latest entry), or an operation's id. None if there is none."""
-    if transaction_id.isascii() and transaction_id.isdigit() and len(transaction_id) <= 12:
+    (its latest entry), or an operation's id, as entries name it themselves. None if there is none.
+
+    `transaction_id` matches TRANSACTION_ID. Up to twelve digits are an entry's number, also where there is a hold of
+    that name: `hold:{id}` and `settle:{id}` tell the two apart.
+    """
+    if _NUMBER.fullmatch(transaction_id):
         return int(transaction_id) or None
-    hold = ledger.find_hold(uid, transaction_id)
-    if hold is not None and hold.entry_seq:
+    step, colon, hold_id = transaction_id.partition(":")
+    if not colon:
+        hold_id = transaction_id
+    hold = ledger.find_hold(uid, hold_id) if REQUEST_ID.fullmatch(hold_id) else None
+    # The record of a hold's two operations is the hold itself; that of any other one is its own.
+    if hold is not None and step == "hold" and colon:
+        return hold.placed_seq or None
+    if hold is not None and step == "settle" and colon:
+        return hold.entry_seq if hold.entry_seq > hold.placed_seq else None
+    if hold is not None and not colon and hold.entry_seq:
         return hold.entry_seq
     operation = ledger.outcome(uid, transaction_id)
     return operation.seq if operation is not None and operation.seq else None
@@ -35,9 +54,10 @@ def inspect(ledger: Ledger, uid: str, seq: int) -> Inspection | None:
     if entry is None:
         return None
     try:
-        start = _state_before(ledger, uid, entry, entries.get(seq - 1))
+        fields = entry.fields()
+        start = ChainState(_head_before(seq, fields, entries.get(seq - 1)), _hold_before(ledger, uid, fields))
     except (ValueError, KeyError, TypeError) as error:
-        return Inspection(entry, [Finding(seq, "MALFORMED", f"the entry cannot be read: {error}")])
+        return Inspection(entry, [Finding(seq, "MALFORMED", f"the entry or the one before cannot be read: {error}")])
     findings = ledger.verify_part(uid, [entry], start).findings
     following = entries.get(seq + 1)
     if following is not None:
@@ -51,17 +71,19 @@ def inspect(ledger: Ledger, uid: str, seq: int) -> Inspection | None:
     return Inspection(entry, findings)
 
 
-def _state_before(ledger: Ledger, uid: str, entry: StoredEntry, before: StoredEntry | None) -> ChainState:
-    """The balance that the entry before leaves, and the hold that this one resolves."""
-    fields = entry.fields()
-    # Which state it ends is what an unfreeze says itself: nothing else of the entry before depends on it.
-    head = Head(seq=entry.place - 1, frozen=fields["counter"] == COUNTER_UNFREEZE)
-    if before is not None:
-        left = before.fields()
-        head = replace(head, hash=before.hash, posted=left["postedAfter"], held=left["heldAfter"])
-    open_holds: dict[str, int] = {}
-    if fields["kind"] in ("capture", "release", "expire"):
-        hold = ledger.find_hold(uid, fields["holdId"])
-        if hold is not None:
-            open_holds[hold.hold_id] = hold.amount
-    return ChainState(head, open_holds)
+def _head_before(seq: int, fields: dict[str, Any], before: StoredEntry | None) -> Head:
+    """The balance that the entry before leaves. Whether the account was frozen then is not known from there: what
+    unfreezes it is believed to have met a frozen one."""
+    frozen = fields["counter"] == COUNTER_UNFREEZE
+    if before is None:
+        return Head(seq=seq - 1, frozen=frozen)
+    left = before.fields()
+    return Head(seq=seq - 1, hash=before.hash, posted=left["postedAfter"], held=left["heldAfter"], frozen=frozen)
+
+
+def _hold_before(ledger: Ledger, uid: str, fields: dict[str, Any]) -> dict[str, int]:
+    """The hold that an entry resolves, with its amount."""
+    if fields["kind"] not in RESOLUTION_KINDS or not REQUEST_ID.fullmatch(fields["holdId"]):
+        return {}
+    hold = ledger.find_hold(uid, fields["holdId"])
+    return {hold.hold_id: hold.amount} if hold is not None else {}

@@ -46,12 +46,23 @@ class Reservations:
         """Up to `limit` open holds whose time is up, oldest first, of all accounts."""
         return self._repository.due_holds(self._appender.now(), limit)
 
-    def place_hold(self, uid: str, hold_id: str, *, request_hash: str, run_id: str, amount: int, minimum: int) -> Hold:
+    def place_hold(
+        self,
+        uid: str,
+        hold_id: str,
+        *,
+        request_hash: str,
+        run_id: str,
+        amount: int,
+        minimum: int,
+        unknown_is_empty: bool = False,
+    ) -> Hold:
         """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists.
 
         The caller has won the claim only if the result's `run_id` is its own. A hold that cannot be covered is
-        stored as refused, and stays refused. Raises NotFound if there is no account, Conflict if the id was used with
-        another request, AccountFrozen for an account under repair, Unavailable if Firestore does not answer.
+        stored as refused, and stays refused. Raises NotFound if there is no account (with `unknown_is_empty` that is a
+        refusal too), Conflict if the id was used with another request, AccountFrozen for an account under repair,
+        Unavailable if Firestore does not answer.
         """
 
         def body(read: AccountRead) -> Outcome[Hold]:
@@ -60,9 +71,9 @@ class Reservations:
                 if hold.request_hash != request_hash:
                     raise Conflict(f"Request {hold_id} was used for something else.")
                 return hold, ()
-            if read.head is None:
+            if read.head is None and not unknown_is_empty:
                 raise NotFound(f"There is no account {uid}.")
-            outcome = transfers.hold(read.head, amount, minimum)
+            outcome = transfers.hold(read.head or Head(), amount, minimum)
             now = self._appender.now()
             hold = Hold(
                 hold_id=hold_id,

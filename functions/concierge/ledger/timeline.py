@@ -14,9 +14,12 @@ _SKIPPED_MAX = 1_000
 _BATCH = 100
 
 
-def time_of(entry: StoredEntry) -> datetime:
-    """When an entry was made. Raises ValueError or KeyError for what cannot be read."""
-    return datetime.fromisoformat(entry.fields()["at"]).astimezone(UTC)
+def time_of(entry: StoredEntry) -> datetime | None:
+    """When an entry was made; None for one that is damaged and does not say."""
+    try:
+        return datetime.fromisoformat(entry.fields()["at"]).astimezone(UTC)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def newest_where(ledger: Ledger, uid: str, last: int, passes: Callable[[datetime], bool]) -> int:
@@ -46,11 +49,8 @@ def _in_run(ledger: Ledger, uid: str, before: int, end: int, passes: Callable[[d
     for entry in ledger.entries(uid, after_seq=before, limit=min(end - before, _SKIPPED_MAX)):
         if entry.place > end:
             break
-        try:
-            passing = passes(time_of(entry))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if not passing:
+        at = time_of(entry)
+        if at is not None and not passes(at):
             return entry.place - 1
     return end
 
@@ -63,8 +63,9 @@ def _first_dated(ledger: Ledger, uid: str, first: int, last: int) -> tuple[int, 
         for entry in entries:
             if entry.place > last:
                 return None
-            if ledger.is_sealed(entry):
-                return entry.place, time_of(entry)
+            at = time_of(entry)
+            if at is not None and ledger.is_sealed(entry):
+                return entry.place, at
         if len(entries) < size:
             return None
         after, size = entries[-1].place, _BATCH

@@ -79,6 +79,11 @@ class Head:
         """What a new hold may take; negative while the account is in debt."""
         return self.posted - self.held
 
+    @property
+    def blocked(self) -> bool:
+        """Whether no new hold is taken, whatever is available."""
+        return self.frozen or self.quarantined
+
 
 @dataclass(frozen=True, slots=True)
 class Movement:

@@ -8,7 +8,20 @@ from pydantic import Field
 
 from concierge.api.idempotency import idempotent
 from concierge.api.network import caller_network
-from concierge.api.support import Schema, caller, decode_cursor, deps, encode_cursor, query, require_admin, subject
+from concierge.api.parameters import Digits
+from concierge.api.support import (
+    Schema,
+    caller,
+    decode_cursor,
+    deps,
+    encode_cursor,
+    is_uid,
+    query,
+    require_admin,
+    show_balance,
+    subject,
+    time_json,
+)
 from concierge.credits.bonus.reviews import Review
 from concierge.ledger.transfers import Head
 
@@ -23,7 +36,7 @@ class ClaimBody(Schema):
 
 class ReviewsQuery(Schema):
     state: Literal["withheld", "duplicate", "granted", "rejected"] = "withheld"
-    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = 50
+    limit: Annotated[Digits, Field(ge=1, le=PAGE_MAX)] = 50
     cursor: str | None = None
 
 
@@ -42,7 +55,7 @@ def claim(body: ClaimBody, key: str) -> ResponseReturnValue:
     outcome = deps().bonus().claim(uid, caller_network(), remember=True)
     head = deps().ledger.head(uid) or Head()
     if outcome.posting is not None:
-        deps().mirror().apply(uid, head)
+        show_balance(uid, head)
     return jsonify(
         state="withheld" if outcome.state == "duplicate" else outcome.state,
         amountMicrocredits=outcome.posting.operation.amount if outcome.posting is not None else 0,
@@ -57,24 +70,32 @@ def reviews() -> ResponseReturnValue:
     asked = query(ReviewsQuery)
     after = None
     if asked.cursor is not None:
-        after = decode_cursor("reviews", asked.cursor, lambda value: isinstance(value["after"], str))["after"]
+        after = decode_cursor("reviews", asked.cursor, _is_place)["after"]
     found = deps().bonus_reviews().list_reviews(asked.state, after=after, limit=asked.limit + 1)
     page = found[: asked.limit]
     following = encode_cursor("reviews", {"after": page[-1].uid}) if len(found) > asked.limit else None
     return jsonify(reviews=[_review_json(review) for review in page], next=following)
 
 
+def _check_decision(body: DecisionBody, uid: str) -> None:
+    require_admin()
+    subject(uid)
+
+
 @blueprint.post("/credits/bonus-reviews/<uid>")
-@idempotent(DecisionBody)
+@idempotent(DecisionBody, check=_check_decision)
 def decide(body: DecisionBody, key: str, uid: str) -> ResponseReturnValue:
     """Grants or rejects a withheld bonus, once; for administrators."""
-    actor = require_admin().uid
-    subject(uid)
+    actor = caller().uid
     if body.decision == "reject":
-        deps().bonus_reviews().reject(uid, actor=actor, note=body.note)
+        deps().bonus_reviews().reject(uid, decision_id=key, actor=actor, note=body.note)
         return jsonify(uid=uid, state="rejected")
-    posting = deps().bonus_reviews().grant(uid, actor=actor, note=body.note)
+    posting = deps().bonus_reviews().grant(uid, decision_id=key, actor=actor, note=body.note)
     return jsonify(uid=uid, state="granted", amountMicrocredits=posting.operation.amount)
+
+
+def _is_place(cursor: dict[str, Any]) -> bool:
+    return isinstance(cursor["after"], str) and is_uid(cursor["after"])
 
 
 def _review_json(review: Review) -> dict[str, Any]:
@@ -83,7 +104,7 @@ def _review_json(review: Review) -> dict[str, Any]:
         "state": review.state,
         "points": review.points,
         "reasons": list(review.reasons),
-        "at": review.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": time_json(review.at),
     }
     if review.decided_by is not None:
         shown |= {"decidedBy": review.decided_by, "note": review.note}

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from flask import Blueprint, current_app, jsonify, request
+from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from concierge.api.context import ApiDeps
 from concierge.api.parameters import NUMBER_MAX, query_number, whole_number
+from concierge.api.support import deps, subject, time_json
 from concierge.errors import NotFound
-from concierge.identity.tokens import require_self_or_admin, verify_caller
 
 PAGE_MAX_CHECKPOINTS = 100
 
@@ -21,7 +20,7 @@ def published() -> ResponseReturnValue:
     `{number, size, root, note, at}`, the note in C2SP checkpoint format and the root in hexadecimal."""
     after = query_number("after", default=0, minimum=0, maximum=NUMBER_MAX)
     limit = query_number("limit", default=PAGE_MAX_CHECKPOINTS, minimum=1, maximum=PAGE_MAX_CHECKPOINTS)
-    records = _deps().checkpoints.published(after, limit + 1)
+    records = deps().checkpoints.published(after, limit + 1)
     page = records[:limit]
     return jsonify(
         checkpoints=[_checkpoint_json(record) for record in page],
@@ -32,7 +31,7 @@ def published() -> ResponseReturnValue:
 @blueprint.get("/ledger/checkpoints/latest")
 def latest() -> ResponseReturnValue:
     """The newest checkpoint, public."""
-    record = _deps().checkpoints.latest()
+    record = deps().checkpoints.latest()
     if record is None:
         raise NotFound("There is no checkpoint yet.")
     return jsonify(_checkpoint_json(record))
@@ -43,21 +42,15 @@ def consistency() -> ResponseReturnValue:
     """A `concierge.consistency.v1`: that the tree of `?to=` leaves is that of `?from=` with leaves added, public."""
     first = query_number("from", minimum=1, maximum=NUMBER_MAX)
     second = query_number("to", minimum=1, maximum=NUMBER_MAX)
-    return jsonify(_deps().checkpoints.consistency(first, second))
+    return jsonify(deps().checkpoints.consistency(first, second))
 
 
 @blueprint.get("/accounts/<uid>/ledger/entries/<seq>/receipt")
 def entry_receipt(uid: str, seq: str) -> ResponseReturnValue:
     """The `concierge.receipt.v1` of one entry (docs/receipts.md), for the owner and administrators."""
-    deps = _deps()
-    require_self_or_admin(verify_caller(request.headers.get("Authorization"), deps.firebase_app), uid)
+    subject(uid)
     number = whole_number("seq", seq, minimum=1, maximum=NUMBER_MAX)
-    return jsonify(deps.checkpoints.receipt(uid, number))
-
-
-def _deps() -> ApiDeps:
-    deps: ApiDeps = current_app.extensions["concierge"]
-    return deps
+    return jsonify(deps().checkpoints.receipt(uid, number))
 
 
 def _checkpoint_json(record: Any) -> dict[str, Any]:
@@ -66,5 +59,5 @@ def _checkpoint_json(record: Any) -> dict[str, Any]:
         "size": record.size,
         "root": record.root,
         "note": record.note,
-        "at": record.published_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": time_json(record.published_at),
     }

@@ -1,12 +1,12 @@
 """Ledger reads: everything a person needs to check their own account without trusting us."""
 
-from flask import Blueprint, current_app, jsonify, request
+from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from concierge.api.context import ApiDeps
 from concierge.api.parameters import NUMBER_MAX, query_number
+from concierge.api.support import deps, subject
 from concierge.errors import NotFound
-from concierge.identity.tokens import require_self_or_admin, verify_caller
+from concierge.kit.ids import REQUEST_ID
 from concierge.ledger.checkpoints.receipts import entry_to_json
 
 PAGE_MAX_ENTRIES = 500
@@ -18,9 +18,8 @@ blueprint = Blueprint("ledger", __name__)
 def keys() -> ResponseReturnValue:
     """`{ledger, keys: {keyId: raw Ed25519 public key in base64}, checkpointKeys: [vkey]}`, public: without it nobody
     could check a receipt."""
-    deps = _deps()
     return jsonify(
-        ledger=deps.ledger.ledger_id, keys=deps.ledger.published_keys(), checkpointKeys=deps.checkpoints.vkeys
+        ledger=deps().ledger.ledger_id, keys=deps().ledger.published_keys(), checkpointKeys=deps().checkpoints.vkeys
     )
 
 
@@ -28,14 +27,13 @@ def keys() -> ResponseReturnValue:
 def entries(uid: str) -> ResponseReturnValue:
     """`{entries: [entry], head: {...}, next}` after entry `?after=`, at most `?limit=` (500); for the owner and
     administrators. Entry: `{content, hash, keyId, signature}`, content and signature in base64."""
-    deps = _deps()
-    require_self_or_admin(verify_caller(request.headers.get("Authorization"), deps.firebase_app), uid)
+    subject(uid)
     after = query_number("after", default=0, minimum=0, maximum=NUMBER_MAX)
     limit = query_number("limit", default=100, minimum=1, maximum=PAGE_MAX_ENTRIES)
-    head = deps.ledger.head(uid)
+    head = deps().ledger.head(uid)
     if head is None:
         raise NotFound(f"There is no account {uid}.")
-    page = deps.ledger.entries(uid, after_seq=after, limit=limit)
+    page = deps().ledger.entries(uid, after_seq=after, limit=limit)
     return jsonify(
         entries=[entry_to_json(entry) for entry in page],
         head={
@@ -57,17 +55,11 @@ def receipt(uid: str, request_id: str) -> ResponseReturnValue:
 
     Reading it, and the response it belongs to, costs nothing however often it is done.
     """
-    deps = _deps()
-    require_self_or_admin(verify_caller(request.headers.get("Authorization"), deps.firebase_app), uid)
-    hold = deps.ledger.find_hold(uid, request_id)
-    entry = deps.ledger.entry(uid, hold.entry_seq) if hold is not None and hold.entry_seq else None
+    subject(uid)
+    hold = deps().ledger.find_hold(uid, request_id) if REQUEST_ID.fullmatch(request_id) else None
+    entry = deps().ledger.entry(uid, hold.entry_seq) if hold is not None and hold.entry_seq else None
     if hold is None or entry is None:
         raise NotFound(f"There is no receipt for request {request_id}.")
     return jsonify(
         requestId=request_id, state=hold.state, chargedMicrocredits=hold.captured, entry=entry_to_json(entry)
     )
-
-
-def _deps() -> ApiDeps:
-    deps: ApiDeps = current_app.extensions["concierge"]
-    return deps

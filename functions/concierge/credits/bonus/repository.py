@@ -2,7 +2,7 @@
 
 bonusClaims/{hash}            {uid, at}                one for each identity and device of somebody who was granted it
 bonusVelocity/{hash}~{day}    {count, expireAt}        bonuses granted to one network or domain on one day (UTC)
-bonusReviews/{uid}            {state, points, reasons, at, decidedBy?, decidedAt?, note?}
+bonusReviews/{uid}            {state, points, reasons, at, decisionId?, decidedBy?, decidedAt?, note?}
 """
 
 from collections.abc import Iterable

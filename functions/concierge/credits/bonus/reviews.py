@@ -49,17 +49,23 @@ class BonusReviews:
         """Reviews in one state, in the order of the users' ids."""
         return [_review(uid, document) for uid, document in self._repository.reviews(state, after, limit)]
 
-    def grant(self, uid: str, *, actor: str, note: str) -> Posting:
-        """Grants what was withheld, whatever the score. Raises NotFound if nothing was, Conflict if it is decided."""
+    def grant(self, uid: str, *, decision_id: str, actor: str, note: str) -> Posting:
+        """Grants what was withheld, whatever the score. The same decision again finds its grant. Raises NotFound if
+        nothing was withheld, Conflict if it is decided or there is no bonus any more."""
+        if self._bonus.amount == 0:
+            raise Conflict("The welcome bonus is switched off.")
         person = self._people().find(uid, None)
 
         def beside(appended: Appended) -> Sequence[Write]:
             found = self._repository.find(person, appended.at)
             _require_open(found.review)
-            decision = {"state": "granted", "decidedBy": actor, "note": note}
+            decision = {"state": "granted", "decisionId": decision_id, "decidedBy": actor, "note": note}
             return self._repository.grant_writes(_countless(person), found, appended.at, decision)
 
-        if self._bonus.ledger.outcome(uid, WELCOME_OP_ID) is not None:
+        granted = self._bonus.ledger.outcome(uid, WELCOME_OP_ID)
+        if granted is not None:
+            if _decided_by(self._repository.review_reference(uid).get(), decision_id):
+                return Posting(granted, replayed=True)
             raise Conflict("This bonus has been granted.")
         posting = self._bonus.ledger.credit(
             uid,
@@ -72,14 +78,21 @@ class BonusReviews:
         log("WARNING", "bonus.granted_by_review", uid=uid, actor=actor)
         return posting
 
-    def reject(self, uid: str, *, actor: str, note: str) -> None:
-        """Keeps it withheld for good. Raises NotFound if nothing was, Conflict if it is decided."""
+    def reject(self, uid: str, *, decision_id: str, actor: str, note: str) -> None:
+        """Keeps it withheld for good. The same decision again changes nothing. Raises NotFound if nothing was withheld,
+        Conflict if it is decided."""
         snapshot = self._repository.review_reference(uid).get()
+        if _decided_by(snapshot, decision_id):
+            return
         _require_open(snapshot)
-        decision = {"state": "rejected", "decidedBy": actor, "note": note, "decidedAt": self._now()}
-        if not self._repository.reject(snapshot, decision):
+        decision = {"state": "rejected", "decisionId": decision_id, "decidedBy": actor, "note": note}
+        if not self._repository.reject(snapshot, {**decision, "decidedAt": self._now()}):
             raise Conflict("This review is being decided by somebody else.")
         log("WARNING", "bonus.rejected_by_review", uid=uid, actor=actor)
+
+
+def _decided_by(snapshot: Any, decision_id: str) -> bool:
+    return (snapshot.to_dict() or {}).get("decisionId") == decision_id
 
 
 def _require_open(snapshot: Any) -> None:
