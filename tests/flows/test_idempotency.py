@@ -65,6 +65,15 @@ def review(decision: str) -> Callable[[Backend], Case]:
     return prepared
 
 
+def conflict(backend: Backend) -> Case:
+    admin, client = administrator(backend), backend.funded(CREDIT)
+    uid = uid_of(client)
+    backend.idle()
+    backend.admin(f"balances/{uid}/posted").set(7)
+    call(backend, admin, "POST", "/credits/sync-balance", {"uid": uid, "strategy": "manual-review"})
+    return admin, f"/credits/balance-reviews/{uid}/resolve", {}, {}
+
+
 CASES: dict[str, Callable[[Backend], Case]] = {
     "/credits/reserve": amounts("/credits/reserve"),
     "/credits/release-reservation": reservation,
@@ -74,6 +83,7 @@ CASES: dict[str, Callable[[Backend], Case]] = {
     "/credits/sync-balance": mirror,
     "/credits/bonus-reviews/<uid>": review("grant"),
     "/credits/bonus-reviews/<uid> reject": review("reject"),
+    "/credits/balance-reviews/<uid>/resolve": conflict,
 }
 each_post = pytest.mark.parametrize("prepare", CASES.values(), ids=CASES.keys())
 

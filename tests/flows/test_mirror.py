@@ -98,7 +98,7 @@ def test_an_edited_mirror_is_repaired_or_left_to_an_administrator(
         else:
             assert (synced.action, synced.after) == ("written", amounts(posted=1_000, seq=2))
             assert shown(own_backend, uid) == amounts(posted=1_000, seq=2)
-    mirror_of(own_backend).resolve_review(uid, actor="admin")
+    mirror_of(own_backend).resolve_review(uid, decision_id="d0", actor="admin")
 
 
 @pytest.mark.parametrize(
@@ -200,11 +200,18 @@ def test_a_review_holds_both_sides_and_is_resolved_once(own_backend: Backend, cr
     review = reviewing.reviews()[uid]
     assert (review["shown"], review["ledger"]) == (there, amounts(posted=1_000, seq=2))
     assert type(review["at"]) is int
-    resolved = reviewing.resolve_review(uid, actor="admin-1")
+    resolved = reviewing.resolve_review(uid, decision_id="d1", actor="admin-1")
     assert resolved == MirrorSync(there, amounts(posted=1_000, seq=2), "written")
     assert uid not in reviewing.reviews()
+    # Whoever was not told of it may say so again; another decision finds nothing to decide.
+    assert reviewing.resolve_review(uid, decision_id="d1", actor="admin-1").action == "none"
     with pytest.raises(NotFound):
-        reviewing.resolve_review(uid, actor="admin-2")
+        reviewing.resolve_review(uid, decision_id="d2", actor="admin-2")
+    assert own_backend.admin(f"housekeeping/mirrorReviews/{uid}/resolvedBy").get() == "admin-1"
+    # A later conflict is a new review.
+    own_backend.admin(f"balances/{uid}").set(amounts(posted=8_000, seq=4))
+    assert reviewing.sync(uid).action == "review"
+    assert reviewing.reviews()[uid]["shown"] == amounts(posted=8_000, seq=4)
 
 
 def test_two_administrators_do_not_resolve_the_same_review(own_backend: Backend, credited: Callable[..., str]) -> None:
@@ -221,8 +228,8 @@ def test_two_administrators_do_not_resolve_the_same_review(own_backend: Backend,
         return found
 
     with mock.patch.object(db.Reference, "get", overtaken), pytest.raises(Conflict):
-        reviewing.resolve_review(uid, actor="admin-1")
-    reviewing.resolve_review(uid, actor="admin-2")
+        reviewing.resolve_review(uid, decision_id="d1", actor="admin-1")
+    reviewing.resolve_review(uid, decision_id="d2", actor="admin-2")
 
 
 def test_lost_deliveries_and_edits_are_found_on_a_schedule(own_backend: Backend, credited: Callable[..., str]) -> None:

@@ -79,6 +79,12 @@ def require_admin() -> Caller:
     return known
 
 
+def check_administrator(body: BaseModel, uid: str) -> None:
+    """For `idempotent`, of a route about somebody's account: 403 and 400 before anything is written."""
+    require_admin()
+    subject(uid)
+
+
 def query(model: type[ModelType]) -> ModelType:
     """The query string. A parameter may be repeated where the model takes a list. Raises InvalidArgument."""
     lists = {field.alias or name for name, field in model.model_fields.items() if "tuple" in str(field.annotation)}

@@ -108,21 +108,22 @@ class BalanceMirror:
 
     def reviews(self) -> dict[str, Any]:
         """The conflicts that wait for an administrator, by user."""
-        found: dict[str, Any] | None = self._reference(paths.MIRROR_REVIEWS).get()
-        return found or {}
+        found: dict[str, Any] = self._reference(paths.MIRROR_REVIEWS).get() or {}
+        return {uid: review for uid, review in found.items() if _waits(review)}
 
-    def resolve_review(self, uid: str, *, actor: str) -> MirrorSync:
-        """An administrator has looked: the ledger's head is shown. Raises NotFound if nothing waits, Conflict if
-        somebody else resolves it at the same time."""
+    def resolve_review(self, uid: str, *, decision_id: str, actor: str) -> MirrorSync:
+        """An administrator has looked: the ledger's head is shown, and the review stays as the record of it. The same
+        decision again only shows the head again. Raises NotFound if nothing waits, Conflict if somebody else resolves
+        it at the same time."""
         reference = self._reference(paths.mirror_review(uid))
-        waiting, etag = reference.get(etag=True)
-        if waiting is None:
+        review, etag = reference.get(etag=True)
+        if not isinstance(review, dict) or not (_waits(review) or review.get("decisionId") == decision_id):
             raise NotFound("There is no conflict of this balance to resolve.")
-        taken, _, _ = reference.set_if_unchanged(etag, {**waiting, "resolvedBy": actor})
+        taken, _, _ = reference.set_if_unchanged(etag, {**review, "resolvedBy": actor, "decisionId": decision_id})
         if not taken:
             raise Conflict("The conflict is being resolved by somebody else.")
         outcome = self.sync(uid, "authoritative-wins")
-        reference.delete()
+        reference.update({"resolved": True})
         log("WARNING", "mirror.resolved", uid=uid, actor=actor)
         return outcome
 
@@ -138,14 +139,19 @@ class BalanceMirror:
         return "left" if chosen == "newest-seq" and conflict == "ahead" else None
 
     def _ask(self, uid: str, shown: Any, wanted: dict[str, Any] | None) -> None:
-        """One record a user, of the first conflict that was found."""
+        """One record a user, of the first conflict since the last one was resolved."""
         reference = self._reference(paths.mirror_review(uid))
-        waiting, etag = reference.get(etag=True)
-        if waiting is None:
+        review, etag = reference.get(etag=True)
+        if not _waits(review):
             reference.set_if_unchanged(etag, {"shown": shown, "ledger": wanted, "at": {".sv": "timestamp"}})
 
     def _reference(self, path: str) -> db.Reference:
         return db.reference(paths.as_url(path), self._app)
+
+
+def _waits(review: Any) -> bool:
+    """Whether a conflict is still to be resolved."""
+    return isinstance(review, dict) and review.get("resolved") is not True
 
 
 def _side(head: Head) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from concierge.api.idempotency import idempotent
 from concierge.api.support import (
     Schema,
     caller,
+    check_administrator,
     decode_cursor,
     deps,
     encode_cursor,
     is_document_id,
     query,
-    require_admin,
+    show_balance,
     subject,
 )
 from concierge.credits.exports.service import PHASES, ExportPlace
@@ -55,27 +56,27 @@ def export(uid: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/accounts/<uid>/freeze")
-@idempotent(FreezeBody)
+@idempotent(FreezeBody, check=check_administrator)
 def freeze(body: FreezeBody, key: str, uid: str) -> ResponseReturnValue:
     """No new holds and no outgoing transfers from now on; what is under way settles. For administrators."""
-    actor = require_admin().uid
-    posting = deps().ledger.freeze(subject(uid), op_id=f"freeze:{key}", reason=body.reason, actor=actor)
+    actor = caller().uid
+    posting = deps().ledger.freeze(uid, op_id=f"freeze:{key}", reason=body.reason, actor=actor)
     return _changed(uid, posting, "account.frozen", actor)
 
 
 @blueprint.post("/accounts/<uid>/unfreeze")
-@idempotent(FreezeBody)
+@idempotent(FreezeBody, check=check_administrator)
 def unfreeze(body: FreezeBody, key: str, uid: str) -> ResponseReturnValue:
     """Ends a freeze. For administrators."""
-    actor = require_admin().uid
-    posting = deps().ledger.unfreeze(subject(uid), op_id=f"unfreeze:{key}", reason=body.reason, actor=actor)
+    actor = caller().uid
+    posting = deps().ledger.unfreeze(uid, op_id=f"unfreeze:{key}", reason=body.reason, actor=actor)
     return _changed(uid, posting, "account.unfrozen", actor)
 
 
 def _changed(uid: str, posting: Posting, event: str, actor: str) -> ResponseReturnValue:
     """`{uid, frozen, receipt}`: the state as it is now, and the entry that this request came to."""
     head = deps().ledger.head(uid) or Head()
-    deps().mirror().apply(uid, head)
+    show_balance(uid, head)
     log("WARNING", event, uid=uid, actor=actor, seq=posting.operation.seq)
     receipt = {"entrySeq": posting.operation.seq, "hash": posting.operation.hash}
     return jsonify(uid=uid, frozen=head.frozen, receipt=receipt)

@@ -6,7 +6,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from concierge.api.idempotency import idempotent
-from concierge.api.support import Schema, deps, require_admin, subject
+from concierge.api.support import Schema, caller, check_administrator, deps, require_admin
 
 blueprint = Blueprint("balances", __name__)
 
@@ -25,11 +25,10 @@ def reviews() -> ResponseReturnValue:
 
 
 @blueprint.post("/credits/balance-reviews/<uid>/resolve")
-@idempotent(ResolveBody)
+@idempotent(ResolveBody, check=check_administrator)
 def resolve(body: ResolveBody, key: str, uid: str) -> ResponseReturnValue:
     """Shows the ledger's balance; for administrators. 404 if nothing waits, 409 while somebody else resolves it."""
-    actor = require_admin().uid
-    synced = deps().mirror().resolve_review(subject(uid), actor=actor)
+    synced = deps().mirror().resolve_review(uid, decision_id=key, actor=caller().uid)
     return jsonify(uid=uid, action=synced.action, before=synced.before, after=synced.after)
 
 

@@ -12,6 +12,7 @@ from concierge.api.parameters import Digits
 from concierge.api.support import (
     Schema,
     caller,
+    check_administrator,
     decode_cursor,
     deps,
     encode_cursor,
@@ -19,7 +20,6 @@ from concierge.api.support import (
     query,
     require_admin,
     show_balance,
-    subject,
     time_json,
 )
 from concierge.credits.bonus.reviews import Review
@@ -77,13 +77,8 @@ def reviews() -> ResponseReturnValue:
     return jsonify(reviews=[_review_json(review) for review in page], next=following)
 
 
-def _check_decision(body: DecisionBody, uid: str) -> None:
-    require_admin()
-    subject(uid)
-
-
 @blueprint.post("/credits/bonus-reviews/<uid>")
-@idempotent(DecisionBody, check=_check_decision)
+@idempotent(DecisionBody, check=check_administrator)
 def decide(body: DecisionBody, key: str, uid: str) -> ResponseReturnValue:
     """Grants or rejects a withheld bonus, once; for administrators."""
     actor = caller().uid
