@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from concierge.credits.bonus.repository import BonusRepository
     from concierge.credits.bonus.reviews import BonusReviews
     from concierge.credits.bonus.service import WelcomeBonus
+    from concierge.credits.low_balance.service import LowBalance
     from concierge.credits.mirror import BalanceMirror
+    from concierge.credits.usage.reconciler import Reconciler
+    from concierge.credits.usage.rollup import UsageRollup
+    from concierge.credits.usage.service import Usage
     from concierge.kit.objects import ObjectStore
     from concierge.ledger.changes import ChangeFeed
     from concierge.ledger.checkpoints.notes import Verifier
@@ -224,6 +228,49 @@ def events() -> "EventBus":
 
 
 @lru_cache(maxsize=1)
+def usage() -> "Usage":
+    from concierge.credits.usage.repository import UsageRepository
+    from concierge.credits.usage.service import Usage
+
+    return Usage(UsageRepository(firestore_client()), _reconciler())
+
+
+@lru_cache(maxsize=1)
+def usage_rollup() -> "UsageRollup":
+    from concierge.credits.usage.repository import UsageRepository
+    from concierge.credits.usage.rollup import UsageRollup
+
+    return UsageRollup(UsageRepository(firestore_client()), change_feed(), _reconciler())
+
+
+def _reconciler() -> "Reconciler":
+    from concierge.credits.usage.reconciler import Reconciler
+    from concierge.credits.usage.repository import UsageRepository
+    from concierge.ledger.repository import LedgerRepository
+
+    return Reconciler(UsageRepository(firestore_client()), LedgerRepository(firestore_client()))
+
+
+@lru_cache(maxsize=1)
+def low_balance() -> "LowBalance":
+    from concierge.credits.low_balance.service import LowBalance
+
+    configured = settings()
+    return LowBalance(
+        firebase_app(),
+        events(),
+        lambda uid: (usage().daily_costs(uid), usage().today()),
+        threshold=configured.low_balance_threshold_microcredits,
+        step=configured.top_up_step_microcredits,
+    )
+
+
+def usage_export(uid: str) -> dict[str, Any]:
+    """A section of a person's export: `{usage, lowBalance}`."""
+    return {"usage": usage().export(uid), "lowBalance": low_balance().export(uid)}
+
+
+@lru_cache(maxsize=1)
 def provider() -> "OpenAICompatibleProvider":
     return build_provider(settings())
 
@@ -245,6 +292,7 @@ def build_provider(configured: Settings) -> "OpenAICompatibleProvider":
 def assistant() -> "AssistantDeps":
     from concierge.assistant.dependencies import AssistantDeps
     from concierge.assistant.repository import Responses
+    from concierge.credits.usage.recorder import UsageRecorder
 
     configured = settings()
     catalogue = _catalogue()
@@ -253,6 +301,7 @@ def assistant() -> "AssistantDeps":
         ledger=ledger(),
         bonus=bonus(),
         mirror=mirror(),
+        usage=UsageRecorder(firestore_client()),
         responses=Responses(firebase_app()),
         catalogue=catalogue,
         provider=provider,
@@ -277,6 +326,8 @@ def api() -> "Flask":
             bonus=bonus,
             bonus_reviews=bonus_reviews,
             mirror=mirror,
+            usage=usage,
+            low_balance=low_balance,
             estimate=_estimate,
         )
     )

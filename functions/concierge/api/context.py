@@ -12,7 +12,9 @@ from firebase_admin import App
 from concierge.config import Settings
 from concierge.credits.bonus.reviews import BonusReviews
 from concierge.credits.bonus.service import WelcomeBonus
+from concierge.credits.low_balance.service import LowBalance
 from concierge.credits.mirror import BalanceMirror
+from concierge.credits.usage.service import Usage
 from concierge.ledger.checkpoints.service import Checkpoints
 from concierge.ledger.service import Ledger
 
@@ -29,4 +31,6 @@ class ApiDeps:
     bonus: Callable[[], WelcomeBonus]
     bonus_reviews: Callable[[], BonusReviews]
     mirror: Callable[[], BalanceMirror]
+    usage: Callable[[], Usage]
+    low_balance: Callable[[], LowBalance]
     estimate: Callable[[dict[str, Any]], Any]

@@ -9,7 +9,7 @@ from concierge.errors import Conflict, HoldExpired, NotFound
 from concierge.kit.faults import fault_point
 from concierge.ledger import transfers
 from concierge.ledger.appender import Appender, Beside, Outcome, Result
-from concierge.ledger.repository import AccountRead, Change, Hold, hold_from_document, hold_to_document
+from concierge.ledger.repository import AccountRead, Change, Hold, Work, hold_from_document, hold_to_document
 from concierge.ledger.transfers import Head, Refusal, ResolutionKind
 
 API_RUN = "api"
@@ -46,8 +46,19 @@ class Reservations:
         """Up to `limit` open holds whose time is up, oldest first, of all accounts."""
         return self._repository.due_holds(self._appender.now(), limit)
 
-    def place_hold(self, uid: str, hold_id: str, *, request_hash: str, run_id: str, amount: int, minimum: int) -> Hold:
-        """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists.
+    def place_hold(
+        self,
+        uid: str,
+        hold_id: str,
+        *,
+        request_hash: str,
+        run_id: str,
+        amount: int,
+        minimum: int,
+        work: Work | None = None,
+    ) -> Hold:
+        """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists. `work` is
+        kept with it, for who counts what was done.
 
         The caller has won the claim only if the result's `run_id` is its own. A hold that cannot be covered is
         stored as refused, and stays refused. Raises NotFound if there is no account, Conflict if the id was used with
@@ -73,6 +84,7 @@ class Reservations:
                 amount=0,
                 placed_at=now,
                 expires_at=now + self._lifetime,
+                work=work,
             )
             if isinstance(outcome, Refusal):
                 hold = replace(hold, state="refused", refusal=outcome)
