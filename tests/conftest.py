@@ -22,6 +22,13 @@ CATALOGUE = {
         {**_LIMITS, "id": "zero-price", "input_microcredits_per_token": 0, "output_microcredits_per_token": 0},
         {
             **_LIMITS,
+            "id": "caching",
+            "input_microcredits_per_token": 10,
+            "output_microcredits_per_token": 40,
+            "cached_input_microcredits_per_token": 3,
+        },
+        {
+            **_LIMITS,
             "id": "dear",
             "input_microcredits_per_token": 1000,
             "output_microcredits_per_token": 4000,

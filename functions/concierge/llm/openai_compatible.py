@@ -199,6 +199,10 @@ class OpenAICompatibleProvider:
         http_client = openai.DefaultHttpxClient(transport=_KeepingTransport(), timeout=timeout)
         self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=http_client)
 
+    def close(self) -> None:
+        """Gives up all connections."""
+        self._client.close()
+
     def stream_chat(self, call: ChatCall) -> ChatStream:
         """Starts an answer. Raises ProviderFault; UndeclaredPurpose before anything is sent."""
         policy_of(call.purpose)

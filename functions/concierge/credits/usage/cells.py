@@ -5,7 +5,7 @@ and shows when costs are compared with the ledger.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 FIELDS = (
@@ -31,16 +31,13 @@ Cells = dict[Place, dict[str, int]]
 
 
 def month_of(day: date | datetime) -> str:
-    return f"{day:%Y-%m}"
+    return day.isoformat()[:7]
 
 
 def months_between(first: date, last: date) -> list[str]:
     """The months from that of `first` to that of `last`, both included."""
-    months, day = [], first.replace(day=1)
-    while (day.year, day.month) <= (last.year, last.month):
-        months.append(month_of(day))
-        day = (day + timedelta(days=31)).replace(day=1)
-    return months
+    numbers = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    return [f"{number // 12:04d}-{number % 12 + 1:02d}" for number in numbers]
 
 
 def from_document(document: Mapping[str, Any] | None) -> Cells:
