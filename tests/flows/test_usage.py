@@ -190,6 +190,18 @@ def test_every_way_a_request_may_end_is_counted(backend: Backend, provider: Scri
     backend.audit(client)
 
 
+def test_a_used_id_is_counted_as_a_failure(backend: Backend) -> None:
+    """Refused once before there was a hold, and then asked for under the same id: held, and given back."""
+    client = backend.funded(10_000_000)
+    request_id = backend.ask(client, "hello", kind="image")
+    assert backend.await_status(client, request_id)["error"]["code"] == "INVALID_ARGUMENT"
+    backend.idle()
+    assert counted(backend, client) == {}
+    backend.ask(client, "hello", request_id)
+    eventually(lambda: backend.kinds(client) == ["grant", "hold", "release"], "the release")
+    assert counted(backend, client) == {"requests": 1, "failed": 1}
+
+
 def test_a_fallback_is_counted_for_the_model_that_answered(backend: Backend, provider: ScriptedProvider) -> None:
     provider.on("usage-fallback", Behaviour(models_failing=frozenset({"dear"})))
     client = backend.funded(1_000_000_000)
