@@ -114,8 +114,9 @@ def test_a_person_is_told_once_for_each_crossing(backend: Backend) -> None:
     assert "left" in shown["body"]
     client.put(f"notifications/{uid}/{first}/readAt", {".sv": "timestamp"})
     # A little more is not enough to arm it again.
-    credit(backend, uid, 1)
-    take(backend, uid, 1)
+    credit(backend, uid, 5)
+    backend.idle()
+    take(backend, uid, 5)
     backend.idle()
     assert len(told(backend, uid)) == 1
     credit(backend, uid, 6)
@@ -212,6 +213,28 @@ def test_heads_in_any_order_and_at_once_tell_once(backend: Backend) -> None:
     assert (found["low"], found["seq"], found["crossings"], found["announced"]) == (True, 10, 1, 1)
     event = told(backend, uid)[crossing_id(uid, 1)]
     assert event["payload"]["postedMicrocredits"] < THRESHOLD
+
+
+def test_an_instance_that_was_overtaken_does_not_put_the_state_back(backend: Backend) -> None:
+    """It read the state and stood still, while another instance heard of a newer head."""
+    uid = uuid4().hex
+    instance(backend).note(uid, head(THRESHOLD, 1))
+
+    class Overtaken:
+        """A head that takes its time to be judged."""
+
+        seq, available = 2, 1
+
+        @property
+        def posted(self) -> int:
+            if state(backend, uid)["seq"] == 1:
+                instance(backend).note(uid, head(THRESHOLD + 7, 3))
+            return 1
+
+    instance(backend).note(uid, Overtaken())  # type: ignore[arg-type]
+    assert state(backend, uid)["seq"] == 3
+    assert state(backend, uid)["low"] is False
+    assert told(backend, uid) == {}
 
 
 @pytest.mark.parametrize("point", ["crossed", "told"])
