@@ -508,6 +508,41 @@ def test_an_account_that_cannot_be_rolled_up_keeps_nobody_waiting(backend: Backe
     assert check is not None and check["difference"] == 0
 
 
+@pytest.mark.parametrize("fault", ["error", "error_after", "abort"])
+def test_a_roll_up_whose_commit_fails_or_whose_answer_is_lost_adds_once(backend: Backend, fault: str) -> None:
+    rollup(backend).run()
+    uid = account(backend)
+    use(backend, uid, 300)
+    backend.fault("firestore.Commit", fault)
+    for _ in range(2):
+        rollup(backend).run()
+    sums, check = overall(backend)
+    assert sums == everybody(backend)
+    assert check is not None and (check["difference"], check["unreconciled"]) == (0, 0)
+
+
+def test_a_roll_up_that_loses_all_races_is_made_up_for(backend: Backend) -> None:
+    """The account does not change again: its range is looked at again from where the cursor stands."""
+    rollup(backend).run()
+    uid = account(backend)
+    use(backend, uid, 300)
+
+    class Losing(UsageRepository):
+        def commit(self, *arguments: Any) -> None:
+            raise google_exceptions.FailedPrecondition("somebody else was faster")
+
+    losing = UsageRollup(
+        Losing(backend.firestore),
+        ChangeFeed(backend.firestore),
+        Reconciler(Losing(backend.firestore), LedgerRepository(backend.firestore)),
+    )
+    report = losing.run()
+    assert (report["changed"], report["error"]) == (0, 0)
+    assert report["postponed"] >= 1
+    assert rollup(backend).run()["changed"] >= 1
+    assert overall(backend)[0] == everybody(backend)
+
+
 def test_what_a_wrong_clock_counted_is_found(backend: Backend) -> None:
     """A month far from now: nobody looks there until costs and revenue differ."""
     rollup(backend).run()

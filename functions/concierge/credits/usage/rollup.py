@@ -34,6 +34,15 @@ _LOST_RACES = (
     google_exceptions.AlreadyExists,
     google_exceptions.FailedPrecondition,
 )
+# Nothing that an account could be to blame for: the next run does what this one could not.
+_PASSING = (
+    *_LOST_RACES,
+    google_exceptions.ServiceUnavailable,
+    google_exceptions.DeadlineExceeded,
+    google_exceptions.InternalServerError,
+    google_exceptions.ResourceExhausted,
+    google_exceptions.RetryError,
+)
 _BACKOFF = Backoff(attempts=8, base_seconds=0.1, cap_seconds=2.0)
 
 
@@ -54,20 +63,28 @@ class UsageRollup:
         self._accounts_per_commit = accounts_per_commit
 
     def run(self) -> Counter[str]:
-        """One run; how many accounts were `changed`, `unchanged` and `error`. Safe at any time, any number at once."""
+        """One run; how many accounts were `changed`, `unchanged` and `error`, and how many ranges of them `postponed`.
+        Safe at any time, any number at once."""
         report: Counter[str] = Counter()
         since = self._repository.begin_counting()
         for bucket in range(BUCKETS):
-            # A cursor for each range, saved as it moves: a run that ends early has still come some way.
-            consumer = f"usage-{bucket:02d}"
-            latest = self._feed.load_cursor(consumer)
-            for accounts in self._batches(self._feed.in_bucket(bucket, latest)):
-                report.update(self._roll_batch([account.uid for account in accounts], since))
-                fault_point("usage_rollup.committed")
-                self._feed.save_cursor(consumer, accounts[-1].changed_at)
+            try:
+                self._roll_bucket(bucket, since, report)
+            except _PASSING as error:
+                log("WARNING", "usage.postponed", bucket=bucket, error=error)
+                report["postponed"] += 1
         self._check_all()
         log("INFO", "usage.rolled_up", outcomes=report)
         return report
+
+    def _roll_bucket(self, bucket: int, since: datetime, report: Counter[str]) -> None:
+        """A cursor for each range, saved as it moves: a run that ends early has still come some way."""
+        consumer = f"usage-{bucket:02d}"
+        latest = self._feed.load_cursor(consumer)
+        for accounts in self._batches(self._feed.in_bucket(bucket, latest)):
+            report.update(self._roll_batch([account.uid for account in accounts], since))
+            fault_point("usage_rollup.committed")
+            self._feed.save_cursor(consumer, accounts[-1].changed_at)
 
     def _batches(self, accounts: Iterator[ChangedAccount]) -> Iterator[list[ChangedAccount]]:
         while batch := list(islice(accounts, self._accounts_per_commit)):
@@ -78,6 +95,8 @@ class UsageRollup:
         met again when it changes, and nothing of it is lost."""
         try:
             return call_with_retry(lambda: self._roll(uids, since), backoff=_BACKOFF, retry_on=_LOST_RACES)
+        except _PASSING:
+            raise
         except Exception as error:  # noqa: BLE001  # one broken account must not stop the roll-up of the others
             if len(uids) == 1:
                 log("ERROR", "usage.not_rolled_up", uid=uids[0], error=error)
