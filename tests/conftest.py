@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support.backend import CHECKPOINT_KEY, IDENTITY_KEY, SIGNING_KEY, Backend
 from support.provider import ScriptedProvider
 
 from cli.stack import Stack
+
+# A machine may be slow; a property is not wrong for that.
+settings.register_profile("concierge", deadline=None)
+settings.load_profile("concierge")
 
 _LIMITS = {"kind": "chat", "context_tokens": 200_000, "output_tokens_max": 4_000}
 CATALOGUE = {
