@@ -73,6 +73,14 @@ def mirror_repair(event: scheduler_fn.ScheduledEvent) -> None:
     repair_mirrors()
 
 
+@scheduler_fn.on_schedule(schedule="every 5 minutes", timeout_sec=540)
+def usage_rollup(event: scheduler_fn.ScheduledEvent) -> None:
+    """What people used becomes part of what all did."""
+    from concierge.entrypoints import usage
+
+    usage.roll_up()
+
+
 @https_fn.on_request(secrets=[LEDGER_SIGNING_KEY, CHECKPOINT_SIGNING_KEY, IDENTITY_HASH_KEY])
 def api(request: https_fn.Request) -> https_fn.Response:
     """Everything under /api."""

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import settings
 from support.backend import CHECKPOINT_KEY, IDENTITY_KEY, SIGNING_KEY, Backend
 from support.provider import ScriptedProvider
 
 from cli.stack import Stack
 from concierge.api.app import create_app
 from concierge.api.context import ApiDeps
+
+# A machine may be slow; a property is not wrong for that.
+settings.register_profile("concierge", deadline=None)
+settings.load_profile("concierge")
 
 _LIMITS = {"kind": "chat", "context_tokens": 200_000, "output_tokens_max": 4_000}
 CATALOGUE = {
@@ -22,6 +27,13 @@ CATALOGUE = {
         {**_LIMITS, "id": "scripted", "input_microcredits_per_token": 10, "output_microcredits_per_token": 40},
         {**_LIMITS, "id": "no-price"},
         {**_LIMITS, "id": "zero-price", "input_microcredits_per_token": 0, "output_microcredits_per_token": 0},
+        {
+            **_LIMITS,
+            "id": "caching",
+            "input_microcredits_per_token": 10,
+            "output_microcredits_per_token": 40,
+            "cached_input_microcredits_per_token": 3,
+        },
         {
             **_LIMITS,
             "id": "dear",

@@ -38,6 +38,7 @@ def test_importing_main_loads_nothing_heavy() -> None:
     ("module", "may_load"),
     [
         ("credits", {"concierge", "pydantic"}),
+        ("usage", {"concierge", "pydantic"}),
         ("http", {"concierge", "pydantic"}),
         ("assistant", {"concierge", "pydantic", "openai"}),
     ],

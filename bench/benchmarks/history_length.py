@@ -2,7 +2,8 @@
 
 Measured: documents read and written, as Cloud Firestore bills them, counted by an interceptor of the embedded server.
 Floor: the same operation on the short account. The long account is loaded as documents, with the entries that the
-ledger would have made. The sweep looks for due holds among few open ones and among many. Budget: the same number.
+ledger would have made. The sweep looks for due holds among few open ones and among many; analytics are of a whole year,
+with the comparison of costs and ledger in them. Budget: the same number.
 """
 
 import time
@@ -22,6 +23,13 @@ from bench.benchmarks.verify import KEYRING, LEDGER, UID, chain
 from bench.environment import Bench, service, traced, variables
 from bench.rows import Budget, Row
 from bench.series import Series
+from concierge.credits.usage import cells
+from concierge.credits.usage.analytics import last_days
+from concierge.credits.usage.reconciler import Reconciler
+from concierge.credits.usage.repository import UsageRepository, usage_reference
+from concierge.credits.usage.rollup import UsageRollup
+from concierge.credits.usage.service import Usage
+from concierge.ledger.changes import ChangeFeed
 from concierge.ledger.repository import LedgerRepository, account_to_document, entry_to_document
 from concierge.ledger.service import Ledger
 
@@ -36,21 +44,23 @@ class _Account:
 
     client: firestore.Client
     ledger: Ledger
+    usage: Usage
     marks: Path
 
-    def documents(self, operation: Callable[[Ledger], Any]) -> tuple[int, int]:
+    def documents(self, operation: "Callable[[_Account], Any]") -> tuple[int, int]:
         """(reads, writes) of one operation."""
         start_ns = time.monotonic_ns()
-        operation(self.ledger)
+        operation(self)
         return trace.documents(trace.between(trace.read_marks(self.marks), start_ns, time.monotonic_ns()))
 
 
-_OPERATIONS: dict[str, Callable[[Ledger], Any]] = {
-    "append": lambda ledger: ledger.credit(
+_OPERATIONS: dict[str, Callable[[_Account], Any]] = {
+    "append": lambda account: account.ledger.credit(
         UID, op_id=uuid4().hex, kind="grant", amount=1_000_000, counter="expense:bonus"
     ),
-    "balance": lambda ledger: ledger.head(UID),
-    "sweep": lambda ledger: ledger.due_holds(500),
+    "balance": lambda account: account.ledger.head(UID),
+    "analytics": lambda account: account.usage.analytics(UID, last_days(account.usage.today(), 366), "day"),
+    "sweep": lambda account: account.ledger.due_holds(500),
 }
 
 
@@ -86,14 +96,17 @@ def _counts(pairs: int) -> dict[str, tuple[int, int]]:
             ledger = Ledger(LedgerRepository(client), KEYRING, ledger_id=LEDGER, hold_lifetime=timedelta(minutes=10))
             try:
                 _load(client, pairs)
-                account = _Account(client, ledger, marks)
+                repository = UsageRepository(client)
+                reconciler = Reconciler(repository, LedgerRepository(client))
+                UsageRollup(repository, ChangeFeed(client), reconciler).run()
+                account = _Account(client, ledger, Usage(repository, reconciler), marks)
                 return {name: account.documents(operation) for name, operation in _OPERATIONS.items()}
             finally:
                 client.close()
 
 
 def _load(client: firestore.Client, pairs: int) -> None:
-    """The account's documents, and as many open holds of others, one of them due."""
+    """The account's documents, what was used of it in a year, and as many open holds of others, one of them due."""
     entries, head = chain(pairs)
     account = client.collection("accounts").document(UID)
     account.set(account_to_document(UID, head))
@@ -105,11 +118,21 @@ def _load(client: firestore.Client, pairs: int) -> None:
     ]
     writes += [(holds.document(f"open-{number}"), _hold(now + _DAY)) for number in range(pairs)]
     writes.append((holds.document("due"), _hold(now - _DAY)))
+    writes += [
+        (usage_reference(client, UID, month), _month(min(pairs, 28)))
+        for month in cells.months_between(now.date() - 365 * _DAY, now.date())
+    ]
     for start in range(0, len(writes), _BATCH):
         batch = client.batch()
         for reference, document in writes[start : start + _BATCH]:
             batch.create(reference, document)
         batch.commit()
+
+
+def _month(days: int) -> dict[str, Any]:
+    """Some requests on each of these days."""
+    counters = {"requests": 9, "done": 9, "outputTokens": 900, "costMicrocredits": 90_000}
+    return cells.to_document({(f"{day:02d}", "chat", "m"): counters for day in range(1, days + 1)})
 
 
 def _hold(expires_at: datetime) -> dict[str, Any]:

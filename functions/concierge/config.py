@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     bonus_withhold_score: int = Field(default=100, ge=1)
     bonus_requires_verified_email: bool = False
     bonus_requires_network: bool = False
+    low_balance_threshold: Credits = Decimal(50)
+    top_up_step: Annotated[Credits, Field(gt=0)] = Decimal(500)
     trusted_proxies: int = Field(default=1, ge=0, le=10)
 
     request_deadline_seconds: float = Field(default=120, gt=0, le=500)
@@ -124,6 +126,14 @@ class Settings(BaseSettings):
     @property
     def welcome_bonus_microcredits(self) -> int:
         return from_credits(self.welcome_bonus_amount)
+
+    @property
+    def low_balance_threshold_microcredits(self) -> int:
+        return from_credits(self.low_balance_threshold)
+
+    @property
+    def top_up_step_microcredits(self) -> int:
+        return from_credits(self.top_up_step)
 
     @property
     def max_reservation_microcredits(self) -> int:

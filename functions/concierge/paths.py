@@ -9,13 +9,16 @@ from urllib.parse import quote
 REQUESTS = "requests"
 CANCELLATIONS = "cancellations"
 DEVICES = "devices"
+PREFERENCES = "preferences"
 # Realtime Database: read by clients.
+NOTIFICATIONS = "notifications"
 RESPONSES = "responses"
 BALANCES = "balances"
 # Realtime Database: server only. Keys are `{uid}~{requestId}`: no request id holds a `~`.
 CHUNK_CLEANUP = "housekeeping/chunks"
 SETTLEMENTS = "housekeeping/settlements"
 MIRROR_REVIEWS = "housekeeping/mirrorReviews"
+LOW_BALANCES = "housekeeping/lowBalance"
 EVENTS = "events"
 
 # Firestore.
@@ -30,6 +33,9 @@ BONUS_VELOCITY = "bonusVelocity"
 BONUS_REVIEWS = "bonusReviews"
 CHECKPOINTS = "checkpoints"
 LEAVES = "leaves"
+USAGE = "usage"
+USAGE_ROLLUP = "usageRollup"
+USAGE_OVERALL = "usageOverall"
 
 # Cloud Storage.
 CHECKPOINT_OBJECTS = "checkpoints"
@@ -54,6 +60,18 @@ def balance(uid: str) -> str:
 
 def mirror_review(uid: str) -> str:
     return f"{MIRROR_REVIEWS}/{uid}"
+
+
+def preference(uid: str, name: str) -> str:
+    return f"{PREFERENCES}/{uid}/{name}"
+
+
+def low_balance(uid: str) -> str:
+    return f"{LOW_BALANCES}/{uid}"
+
+
+def notification(uid: str, notification_id: str) -> str:
+    return f"{NOTIFICATIONS}/{uid}/{notification_id}"
 
 
 def event(event_id: str) -> str:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from concierge.credits.bonus.reviews import BonusReviews
     from concierge.credits.bonus.service import WelcomeBonus
     from concierge.credits.exports.service import AccountExports
+    from concierge.credits.low_balance.service import LowBalance
     from concierge.credits.mirror import BalanceMirror
+    from concierge.credits.usage.reconciler import Reconciler
+    from concierge.credits.usage.rollup import UsageRollup
+    from concierge.credits.usage.service import Usage
     from concierge.kit.objects import ObjectStore
     from concierge.ledger.audit import Auditor
     from concierge.ledger.changes import ChangeFeed
@@ -239,6 +243,8 @@ def exports() -> "AccountExports":
             sections.mirror(mirror()),
             sections.bonus_claims(_bonus_repository()),
             sections.bonus_review(_bonus_repository(), internal=False),
+            ("usage", usage().export),
+            ("lowBalance", low_balance().export),
         ],
         internal=[sections.bonus_review(_bonus_repository(), internal=True)],
     )
@@ -256,6 +262,44 @@ def events() -> "EventBus":
     from concierge.orchestration.events import EventBus
 
     return EventBus(firebase_app())
+
+
+@lru_cache(maxsize=1)
+def usage() -> "Usage":
+    from concierge.credits.usage.repository import UsageRepository
+    from concierge.credits.usage.service import Usage
+
+    return Usage(UsageRepository(firestore_client()), _reconciler())
+
+
+@lru_cache(maxsize=1)
+def usage_rollup() -> "UsageRollup":
+    from concierge.credits.usage.repository import UsageRepository
+    from concierge.credits.usage.rollup import UsageRollup
+
+    return UsageRollup(UsageRepository(firestore_client()), change_feed(), _reconciler())
+
+
+def _reconciler() -> "Reconciler":
+    from concierge.credits.usage.reconciler import Reconciler
+    from concierge.credits.usage.repository import UsageRepository
+    from concierge.ledger.repository import LedgerRepository
+
+    return Reconciler(UsageRepository(firestore_client()), LedgerRepository(firestore_client()))
+
+
+@lru_cache(maxsize=1)
+def low_balance() -> "LowBalance":
+    from concierge.credits.low_balance.service import LowBalance
+
+    configured = settings()
+    return LowBalance(
+        firebase_app(),
+        events(),
+        lambda uid: (usage().daily_costs(uid), usage().today()),
+        threshold=configured.low_balance_threshold_microcredits,
+        step=configured.top_up_step_microcredits,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -280,6 +324,7 @@ def build_provider(configured: Settings) -> "OpenAICompatibleProvider":
 def assistant() -> "AssistantDeps":
     from concierge.assistant.dependencies import AssistantDeps
     from concierge.assistant.repository import Responses
+    from concierge.credits.usage.recorder import UsageRecorder
 
     configured = settings()
     catalogue = _catalogue()
@@ -288,6 +333,7 @@ def assistant() -> "AssistantDeps":
         ledger=ledger(),
         bonus=bonus(),
         mirror=mirror(),
+        usage=UsageRecorder(firestore_client()),
         responses=Responses(firebase_app()),
         catalogue=catalogue,
         provider=provider,
@@ -314,6 +360,8 @@ def api() -> "Flask":
             mirror=mirror,
             exports=exports,
             auditor=auditor,
+            usage=usage,
+            low_balance=low_balance,
             estimate=_estimate,
         )
     )

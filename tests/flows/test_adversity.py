@@ -169,6 +169,8 @@ def test_one_broken_hold_does_not_keep_the_others(backend: Backend) -> None:
 @pytest.mark.parametrize("fault", ["duplicate", "lost answer"])
 def test_a_refusal_told_twice_is_no_conflict(backend: Backend, fault: str) -> None:
     client = backend.welcomed()
+    # What follows the balance writes as well.
+    backend.idle()
     if fault == "duplicate":
         backend.fault("trigger.request_created", "duplicate")
     else:

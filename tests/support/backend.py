@@ -96,6 +96,12 @@ class Backend:
         status: int = answer.json()["status"]
         return status
 
+    def roll_up_usage(self) -> int:
+        """Runs the scheduled roll-up of usage now and waits for it; the HTTP status it ended with."""
+        answer = self._hub.post("/schedules/usage_rollup/run").raise_for_status()
+        status: int = answer.json()["status"]
+        return status
+
     def restart_functions(self, **environment: str) -> None:
         """Starts the functions anew; the variables are set for that one process, not for one that follows a crash."""
         answer = self._hub.post("/functions/restart", json={"environment": environment}).raise_for_status()

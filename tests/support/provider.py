@@ -37,14 +37,26 @@ class Behaviour:
     models_failing: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One call as it came: `purpose` is what it says it is for, `text` its last message."""
+
+    method: str
+    path: str
+    purpose: str | None
+    text: str = ""
+    model: str = ""
+
+
 class ScriptedProvider:
-    """The server and its record. `calls[marker]` counts requests, `answers` completed ones, `aborted` cut ones;
-    `peers[marker]` are the ports that requests came from."""
+    """The server and its record. `seen` has every call of any kind, in order. `calls[marker]` counts requests,
+    `answers` completed ones, `aborted` cut ones; `peers[marker]` are the ports that requests came from."""
 
     def __init__(self) -> None:
         self._behaviours: dict[str, Behaviour] = {}
         self._lock = threading.Lock()
         self.offers = ["scripted"]
+        self.seen: list[Seen] = []
         self.calls: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.aborted: Counter[str] = Counter()
@@ -94,12 +106,16 @@ def _handler(provider: ScriptedProvider) -> type[BaseHTTPRequestHandler]:
             """Quiet: the record is in the counters."""
 
         def do_GET(self) -> None:
+            provider.seen.append(Seen("GET", self.path, self.headers.get("X-Concierge-Purpose")))
             data = [{"id": model, "object": "model"} for model in provider.offers]
             self._json(200, {"object": "list", "data": data})
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            marker, behaviour = provider.find(request["messages"][-1]["content"])
+            text = request["messages"][-1]["content"]
+            purpose = self.headers.get("X-Concierge-Purpose")
+            provider.seen.append(Seen("POST", self.path, purpose, text, request["model"]))
+            marker, behaviour = provider.find(text)
             provider.record(provider.calls, marker)
             provider.requests.setdefault(marker, []).append(request)
             provider.peers.setdefault(marker, []).append(self.client_address[1])

@@ -14,7 +14,9 @@ from concierge.config import Settings
 from concierge.credits.bonus.reviews import BonusReviews
 from concierge.credits.bonus.service import WelcomeBonus
 from concierge.credits.exports.service import AccountExports
+from concierge.credits.low_balance.service import LowBalance
 from concierge.credits.mirror import BalanceMirror
+from concierge.credits.usage.service import Usage
 from concierge.ledger.audit import Auditor
 from concierge.ledger.checkpoints.service import Checkpoints
 from concierge.ledger.service import Ledger
@@ -34,6 +36,8 @@ class ApiDeps:
     mirror: Callable[[], BalanceMirror]
     exports: Callable[[], AccountExports]
     auditor: Callable[[], Auditor]
+    usage: Callable[[], Usage]
+    low_balance: Callable[[], LowBalance]
     estimate: Callable[[dict[str, Any]], Any]
 
 

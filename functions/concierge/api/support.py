@@ -86,7 +86,9 @@ def check_administrator(body: BaseModel, uid: str) -> None:
 
 
 def query(model: type[ModelType]) -> ModelType:
-    """The query string. A parameter may be repeated where the model takes a list. Raises InvalidArgument."""
+    """The query string of somebody who is signed in. A parameter may be repeated where the model takes a list. Raises
+    Unauthenticated, then InvalidArgument."""
+    caller()
     lists = {field.alias or name for name, field in model.model_fields.items() if "tuple" in str(field.annotation)}
     given: dict[str, Any] = {}
     for name, values in request.args.lists():

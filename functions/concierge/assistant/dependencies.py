@@ -8,6 +8,7 @@ from concierge.assistant.repository import Responses
 from concierge.config import Settings
 from concierge.credits.bonus.service import WelcomeBonus
 from concierge.credits.mirror import BalanceMirror
+from concierge.credits.usage.recorder import UsageRecorder
 from concierge.ledger.service import Ledger
 from concierge.llm.openai_compatible import OpenAICompatibleProvider
 from concierge.models.catalogue import Catalogue
@@ -22,6 +23,7 @@ class AssistantDeps:
     ledger: Ledger
     bonus: WelcomeBonus
     mirror: BalanceMirror
+    usage: UsageRecorder
     responses: Responses
     catalogue: Catalogue
     provider: Callable[[], OpenAICompatibleProvider]

@@ -21,6 +21,7 @@ from concierge.assistant.repository import is_terminal
 from concierge.assistant.route import Candidate, Decision, route
 from concierge.assistant.schemas import Request, parse_request
 from concierge.assistant.token_writer import TokenWriter
+from concierge.credits.usage.recorder import End
 from concierge.errors import (
     ConciergeError,
     Conflict,
@@ -31,7 +32,7 @@ from concierge.errors import (
 from concierge.kit.faults import fault_point
 from concierge.kit.logging import log
 from concierge.kit.retry import Backoff
-from concierge.ledger.repository import Hold
+from concierge.ledger.repository import Hold, Work
 from concierge.ledger.service import refusal_error
 from concierge.llm.openai_compatible import ChatCall, OpenAICompatibleProvider
 
@@ -114,6 +115,7 @@ def _place_hold(
             run_id=run_id,
             amount=decision.hold_amount,
             minimum=decision.hold_minimum,
+            work=Work(decision.kind, decision.candidates[0].model),
         )
 
     try:
@@ -144,7 +146,7 @@ def _serve(
 ) -> None:
     if beforehand.answered_before:
         # The id was refused once, before there was a hold to remember it: its answer stands.
-        released = deps.ledger.release(uid, request_id)
+        released = deps.ledger.release(uid, request_id, beside=deps.usage.beside(End("failed")))
         deps.mirror.apply(uid, released.head)
         deps.responses.note_conflict(
             uid, request_id, Conflict("This request id has been answered."), still_running=False
@@ -178,7 +180,7 @@ def _serve(
 
 def _calls(decision: Decision, output_tokens_max: int) -> list[tuple[Candidate, ChatCall]]:
     return [
-        (candidate, ChatCall(candidate.model, decision.messages, output_tokens_max, decision.temperature))
+        (candidate, ChatCall("answer", candidate.model, decision.messages, output_tokens_max, decision.temperature))
         for candidate in decision.candidates
     ]
 

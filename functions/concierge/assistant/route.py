@@ -34,6 +34,7 @@ class Decision:
     """
 
     route: Literal["quick"]
+    kind: str
     candidates: tuple[Candidate, ...]
     messages: tuple[dict[str, str], ...]
     input_tokens_max: int
@@ -91,6 +92,7 @@ def route(
     reasons = (*classification.reasons, f"{classification.complexity}, answered at once by {model.id}")
     return Decision(
         route="quick",
+        kind=classification.kind,
         candidates=candidates,
         messages=messages,
         input_tokens_max=input_tokens_max,

@@ -9,6 +9,7 @@ from concierge.assistant.dependencies import AssistantDeps
 from concierge.assistant.generation import Generation
 from concierge.assistant.repository import chunks_text, is_terminal
 from concierge.assistant.route import Decision
+from concierge.credits.usage.recorder import End
 from concierge.errors import (
     AccountFrozen,
     ConciergeError,
@@ -53,7 +54,7 @@ def charge_for(decision: Decision, hold: Hold, generation: Generation) -> Charge
     usage, estimated = _plausible(generation.usage, decision, hold), False
     if usage is None:
         usage, estimated = _estimate(decision, generation), True
-    cost = generation.answered_by.price.cost(usage.input_tokens, usage.output_tokens)
+    cost = generation.answered_by.price.cost(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
     if cost > hold.amount:
         log("ERROR", "charge.over_hold", holdId=hold.hold_id, costMicrocredits=cost, heldMicrocredits=hold.amount)
     return Charge(min(cost, hold.amount), usage, estimated)
@@ -84,6 +85,8 @@ def settle(
             "outputTokens": charge.usage.output_tokens,
             "estimated": charge.estimated,
         }
+        if charge.usage.cached_input_tokens:
+            fields["usage"]["cachedInputTokens"] = charge.usage.cached_input_tokens
     conclude(deps, uid, request_id, charge.amount, fields, has_chunks=has_chunks)
 
 
@@ -94,18 +97,21 @@ def conclude(
 
     Somebody else's resolution stands, and so does a terminal status that was written for it.
     """
+    counted = deps.usage.beside(_end_of(fields))
     try:
         if amount > 0:
-            resolution = deps.ledger.capture(uid, request_id, amount, counter=COUNTER_CHAT, note=fields["status"])
+            resolution = deps.ledger.capture(
+                uid, request_id, amount, counter=COUNTER_CHAT, note=fields["status"], beside=counted
+            )
         else:
-            resolution = deps.ledger.release(uid, request_id)
+            resolution = deps.ledger.release(uid, request_id, beside=counted)
     except HoldExpired as error:
         # The work was done and cannot be charged any more: ours to bear, and to be looked at.
         log("ERROR", "capture.late", uid=uid, requestId=request_id, amountMicrocredits=amount)
         if is_terminal(deps.responses.response(uid, request_id)):
             deps.responses.close(uid, request_id)
             return True
-        expired = deps.ledger.expire(uid, request_id)
+        expired = deps.ledger.expire(uid, request_id, beside=counted)
         finish(deps, uid, request_id, expired, {**fields, "status": "failed", "error": error.public()}, has_chunks)
         return True
     except Conflict:
@@ -183,7 +189,9 @@ def fail(deps: AssistantDeps, uid: str, request_id: str, error: ConciergeError, 
         if close:
             deps.responses.close(uid, request_id)
         return
-    resolution = deps.ledger.release(uid, request_id)
+    model = response.get("model")
+    end = End("failed", model=model if isinstance(model, str) else None)
+    resolution = deps.ledger.release(uid, request_id, beside=deps.usage.beside(end))
     # Read again: while the ledger worked, the run itself may have written more text, or ended the request.
     response = deps.responses.response(uid, request_id) or {}
     if is_terminal(response):
@@ -203,6 +211,18 @@ def interrupted() -> Interrupted:
     return Interrupted("The answer was interrupted. It was not charged.")
 
 
+def _end_of(fields: dict[str, Any]) -> End:
+    """What is counted of an end, from its terminal fields: also of one that waited in the database."""
+    usage = fields.get("usage") or {}
+    return End(
+        status=fields["status"],
+        model=fields.get("model"),
+        input_tokens=usage.get("inputTokens", 0),
+        cached_input_tokens=usage.get("cachedInputTokens", 0),
+        output_tokens=usage.get("outputTokens", 0),
+    )
+
+
 def _plausible(usage: Usage | None, decision: Decision, hold: Hold) -> Usage | None:
     """The provider's count, unless it cannot be true of this call.
 
@@ -214,7 +234,8 @@ def _plausible(usage: Usage | None, decision: Decision, hold: Hold) -> Usage | N
         return None
     if usage.input_tokens > decision.input_tokens_max + _UNKNOWN_INPUT_TOKENS_MAX:
         return None
-    return Usage(min(usage.input_tokens, decision.input_tokens_max), usage.output_tokens)
+    input_tokens = min(usage.input_tokens, decision.input_tokens_max)
+    return Usage(input_tokens, usage.output_tokens, min(usage.cached_input_tokens, input_tokens))
 
 
 def _estimate(decision: Decision, generation: Generation) -> Usage:

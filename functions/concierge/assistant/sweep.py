@@ -14,6 +14,7 @@ from typing import Any, Literal
 from concierge.assistant import flow, settlement
 from concierge.assistant.dependencies import AssistantDeps
 from concierge.assistant.repository import OpenRequest, is_terminal
+from concierge.credits.usage.recorder import End
 from concierge.kit.logging import log
 from concierge.ledger.repository import Hold
 from concierge.ledger.service import refusal_error
@@ -72,7 +73,8 @@ def _settle_postponed(deps: AssistantDeps, uid: str, request_id: str, record: di
 
 def _expire(deps: AssistantDeps, hold: Hold) -> Outcome:
     """A hold that nobody resolved in time."""
-    resolution = deps.ledger.expire(hold.uid, hold.hold_id)
+    counted = deps.usage.beside(End("expired"))
+    resolution = deps.ledger.expire(hold.uid, hold.hold_id, beside=counted)
     deps.mirror.apply(hold.uid, resolution.head)
     return "expired"
 

@@ -1,4 +1,4 @@
-"""The welcome bonus and the balance mirror."""
+"""The welcome bonus, the balance mirror and who follows balances."""
 
 from typing import Any
 
@@ -17,8 +17,10 @@ def mirror_account(uid: str, after: Any) -> None:
     """`after` is a DocumentSnapshot, None or without data for a deleted account."""
     document = after.to_dict() if after is not None else None
     if document is not None:
-        wiring.mirror().apply(uid, head_from_document(document))
+        head = head_from_document(document)
+        wiring.mirror().apply(uid, head)
+        wiring.low_balance().note(uid, head)
 
 
 def repair_mirrors() -> None:
-    mirror_repair.repair(wiring.mirror(), wiring.change_feed())
+    mirror_repair.repair(wiring.mirror(), wiring.change_feed(), wiring.low_balance().note)

@@ -54,14 +54,18 @@ class ChangeFeed:
         The next cursor is the latest `changed_at` of what came, as far as the consumer has dealt with it.
         """
         for bucket in range(BUCKETS):
-            for snapshot in self._in_bucket(bucket, cursor).stream():
-                document = snapshot.to_dict()
-                yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
+            yield from self.in_bucket(bucket, cursor)
+
+    def in_bucket(self, bucket: int, cursor: datetime | None) -> Iterator[ChangedAccount]:
+        """One range of them, oldest change first."""
+        for snapshot in self._query(bucket, cursor).stream():
+            document = snapshot.to_dict()
+            yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
 
     def positions(self, bucket: int, cursor: datetime | None, at: datetime) -> Iterator[AccountPosition]:
         """One range of them, oldest change first, as of a moment of the last hour: buckets that are read as of one
         moment show both accounts of a transfer, or neither."""
-        query = self._in_bucket(bucket, cursor).select(_POSITION_FIELDS)
+        query = self._query(bucket, cursor).select(_POSITION_FIELDS)
         for document in stream_query(self._client, query, at):
             yield _position(document)
 
@@ -92,7 +96,7 @@ class ChangeFeed:
     def save_cursor(self, consumer: str, cursor: datetime) -> None:
         self._reference(consumer).set({"cursor": cursor})
 
-    def _in_bucket(self, bucket: int, cursor: datetime | None) -> Any:
+    def _query(self, bucket: int, cursor: datetime | None) -> Any:
         query = self._client.collection(paths.ACCOUNTS).where(filter=firestore.FieldFilter("bucket", "==", bucket))
         if cursor is not None:
             query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))

@@ -27,13 +27,21 @@ HoldState = Literal["held", "captured", "released", "expired", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a hold is for: the kind of task, and the model that is asked first."""
+
+    kind: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """One hold and what became of it. Amounts in microcredits.
 
     `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `fence` counts
     the runs that took the work over: a run with an older number is refused. `entry_seq` and `entry_hash` are those of
     the last entry made for it: its own, then its resolution's; a refused hold has none. `placed_seq` is the
-    number of its own.
+    number of its own. `work` is None where the owner placed the hold directly, and in holds of earlier versions.
     """
 
     hold_id: str
@@ -52,6 +60,7 @@ class Hold:
     refusal: Refusal | None = None
     fence: int = 0
     placed_seq: int = 0
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,11 +363,12 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "refusal": asdict(hold.refusal) if hold.refusal is not None else None,
         "fence": hold.fence,
         "placedSeq": hold.placed_seq,
+        "work": asdict(hold.work) if hold.work is not None else None,
     }
 
 
 def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold:
-    refusal = document["refusal"]
+    refusal, work = document["refusal"], document.get("work")
     return Hold(
         hold_id=hold_id,
         uid=uid,
@@ -376,4 +386,5 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         refusal=Refusal(**refusal) if refusal is not None else None,
         fence=document.get("fence", 0),
         placed_seq=document.get("placedSeq", 0),
+        work=Work(**work) if work is not None else None,
     )

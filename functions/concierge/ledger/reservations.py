@@ -9,7 +9,7 @@ from concierge.errors import Conflict, HoldExpired, NotFound
 from concierge.kit.faults import fault_point
 from concierge.ledger import transfers
 from concierge.ledger.appender import Appender, Beside, Outcome, Result
-from concierge.ledger.repository import AccountRead, Change, Hold, hold_from_document, hold_to_document
+from concierge.ledger.repository import AccountRead, Change, Hold, Work, hold_from_document, hold_to_document
 from concierge.ledger.transfers import Head, Refusal, ResolutionKind
 
 API_RUN = "api"
@@ -56,8 +56,10 @@ class Reservations:
         amount: int,
         minimum: int,
         unknown_is_empty: bool = False,
+        work: Work | None = None,
     ) -> Hold:
-        """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists.
+        """Reserves `amount`, or what is available down to `minimum`; the stored outcome if the hold exists. `work` is
+        kept with it, for who counts what was done.
 
         The caller has won the claim only if the result's `run_id` is its own. A hold that cannot be covered is
         stored as refused, and stays refused. Raises NotFound if there is no account (with `unknown_is_empty` that is a
@@ -84,6 +86,7 @@ class Reservations:
                 amount=0,
                 placed_at=now,
                 expires_at=now + self._lifetime,
+                work=work,
             )
             if isinstance(outcome, Refusal):
                 hold = replace(hold, state="refused", refusal=outcome)

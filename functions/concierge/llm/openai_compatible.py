@@ -14,10 +14,14 @@ from typing import Any, cast
 import httpx2
 import openai
 
+from concierge.llm.metering import Purpose, policy_of
+
 # What a provider's nonsense turns into while it is read: the package builds its objects without checking types.
 _NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError)
 
 _KEPT_STREAM = "concierge_kept_stream"
+# Tells gateways, and whoever reads the provider's log, what a call was for; never whose it was.
+_PURPOSE_HEADER = "X-Concierge-Purpose"
 # What may follow the last event: the end of the chunked body, now and then a comment.
 _REST_CHUNKS_MAX = 8
 
@@ -32,16 +36,22 @@ class ProviderFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the provider counted, in tokens; both whole and not negative."""
+    """What the provider counted, in tokens; all whole and not negative.
+
+    `cached_input_tokens` of the input tokens came from the provider's cache: they are a part of them, not more.
+    """
 
     input_tokens: int
     output_tokens: int
+    cached_input_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One call. `messages` are `{role, content}`; `max_tokens` bounds the output, as the hold does."""
+    """One call. `messages` are `{role, content}`; `max_tokens` bounds the output, as the hold does. `purpose` decides
+    who pays (metering.py)."""
 
+    purpose: Purpose
     model: str
     messages: tuple[dict[str, str], ...]
     max_tokens: int
@@ -189,8 +199,13 @@ class OpenAICompatibleProvider:
         http_client = openai.DefaultHttpxClient(transport=_KeepingTransport(), timeout=timeout)
         self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, http_client=http_client)
 
+    def close(self) -> None:
+        """Gives up all connections."""
+        self._client.close()
+
     def stream_chat(self, call: ChatCall) -> ChatStream:
-        """Starts an answer. Raises ProviderFault."""
+        """Starts an answer. Raises ProviderFault; UndeclaredPurpose before anything is sent."""
+        policy_of(call.purpose)
         try:
             stream = self._client.chat.completions.create(
                 model=call.model,
@@ -199,6 +214,7 @@ class OpenAICompatibleProvider:
                 stream=True,
                 stream_options={"include_usage": True},
                 temperature=openai.omit if call.temperature is None else call.temperature,
+                extra_headers={_PURPOSE_HEADER: call.purpose},
             )
         except (openai.OpenAIError, httpx2.HTTPError, OSError, *_NONSENSE) as error:
             raise _fault(error) from error
@@ -206,8 +222,10 @@ class OpenAICompatibleProvider:
 
     def model_ids(self) -> list[str]:
         """What the server says it offers. Raises ProviderFault."""
+        purpose: Purpose = "model-list"
+        policy_of(purpose)
         try:
-            return [model.id for model in self._client.models.list()]
+            return [model.id for model in self._client.models.list(extra_headers={_PURPOSE_HEADER: purpose})]
         except (openai.OpenAIError, httpx2.HTTPError, OSError, *_NONSENSE) as error:
             raise _fault(error) from error
 
@@ -224,4 +242,15 @@ def _sound_usage(reported: Any) -> Usage | None:
     counts = (reported.prompt_tokens, reported.completion_tokens)
     if any(type(count) is not int or count < 0 for count in counts):
         return None
-    return Usage(*counts)
+    return Usage(*counts, _sound_cached(reported, reported.prompt_tokens))
+
+
+def _sound_cached(reported: Any, input_tokens: int) -> int:
+    """How many of the input tokens came from the cache; 0 where the provider's details cannot be true.
+
+    They are contained in `prompt_tokens`, which is why they are only ever a part of what is charged.
+    https://platform.openai.com/docs/guides/prompt-caching
+    """
+    details = getattr(reported, "prompt_tokens_details", None)
+    cached = details.get("cached_tokens") if isinstance(details, dict) else getattr(details, "cached_tokens", None)
+    return cached if type(cached) is int and 0 <= cached <= input_tokens else 0

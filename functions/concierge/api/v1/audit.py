@@ -40,8 +40,8 @@ class AuditQuery(Schema):
 def audit() -> ResponseReturnValue:
     """One page: parts of accounts and the page's totals, which add up over all pages. `limit` is of accounts; a long
     account takes several pages. CSV names the next page in the header X-Next-Cursor."""
-    known = caller()
     asked = query(AuditQuery)
+    known = caller()
     uid = None if asked.uid is None and known.is_admin else subject(asked.uid)
     if asked.from_ > asked.to:
         raise InvalidArgument("from", "from: must not be later than to")
