@@ -78,7 +78,7 @@ def summary(outcomes: list[Outcome], failed: list[int], seconds: float, in_fires
     return (
         f"{count} seeds, {calls} operations, {sum(totals['crashes'].values())} crashes, "
         f"{sum(totals['faults'].values())} faults in {seconds:.1f} s: {count / seconds:.2f} histories and "
-        f"{calls / seconds:.0f} operations a second, {in_firestore / seconds:.0%} of the time in the embedded Firestore\n"
+        f"{calls / seconds:.0f} operations a second, {in_firestore / seconds:.0%} of the time in Firestore\n"
         f"crashes: {crashes}\nfaults: {met}\n"
         f"{'failed seeds: ' + ', '.join(map(str, failed)) if failed else 'no seed failed'}\n"
         f"{json.dumps(figures)}"

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from chaos.documents import Documents
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from chaos.documents import Documents
 
 DOMAIN = b"concierge.ledger.entry.v1\x00"
 _POSTED = {

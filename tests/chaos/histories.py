@@ -14,7 +14,7 @@ from chaos.calls import HOLD_ACTIONS, Call
 _UIDS = ("alice", "bob", "carol", "dave")
 _BAD_AMOUNTS: tuple[Any, ...] = (0, -5, True, 1.5, 7.0, "10", None, 2**53, 2**70, -(2**53))
 _CREDITS = (("grant", "expense:bonus"), ("purchase", "liability:stripe"), ("refund", "revenue:chat"))
-_RECENT = 6
+_RECENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +44,29 @@ class Profile:
     weights: dict[str, int] = field(default_factory=dict)
 
 
-def draw_profile(random: Random) -> Profile:
-    name = random.choice(("calm", "faulty", "crashing", "crowded", "late", "everything"))
+def draw_profile(random: Random, *, checkpoints: bool) -> Profile:
+    """How a seed behaves; with `checkpoints`, the publisher runs beside the operations."""
+    name = random.choice(("faulty", "crashing", "crowded", "late", "handover", "everything"))
     weights = {
         "credit": 8,
-        "hold": 16,
-        "capture": 14,
+        "hold": 24,
+        "capture": 18,
         "release": 6,
-        "extend": 6,
-        "take_over": 5,
-        "sweep": 5,
+        "extend": 10,
+        "take_over": 9,
+        "sweep": 3,
+        "expire": 4,
         "clawback": 4,
         "adjust": 4,
         "transfer": 7,
-        "freeze": 2,
+        "freeze": 1,
         "unfreeze": 3,
         "bad": 2,
     }
     for action in random.sample(sorted(weights), 4):
         weights[action] *= 2
+    if name == "handover":
+        weights.update(hold=20, take_over=24, extend=14, capture=16, release=12)
     return Profile(
         name=name,
         accounts=random.choice((1, 2)) if name == "crowded" else random.randint(2, len(_UIDS)),
@@ -72,7 +76,7 @@ def draw_profile(random: Random) -> Profile:
         fault={"faulty": 0.12, "everything": 0.06}.get(name, 0.01),
         crash={"crashing": 0.05, "everything": 0.025}.get(name, 0.002),
         jump={"late": 0.12, "everything": 0.05}.get(name, 0.01),
-        checkpoints=random.random() < 0.2,
+        checkpoints=checkpoints,
         weights=weights,
     )
 
@@ -88,20 +92,32 @@ class History:
         self._count = 0
         # By (uid, hold id): the (run id, fence) of those who believe that the hold is theirs.
         self._runs: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        # The holds that are open for all that is known.
+        self._open: list[tuple[str, str]] = []
+        self._frozen: list[str] = []
 
     def note(self, call: Call) -> None:
         """Learns from an answer."""
-        if call.action in ("hold", "take_over") and call.answer is not None and call.answer.said == "done":
-            known = self._runs.setdefault((call.uid, call.id), [])
-            claim = (call.answer.values["run_id"], call.answer.values["fence"])
+        assert call.answer is not None
+        said, values, key = call.answer.said, call.answer.values, (call.uid, call.id) if call.accounts else ("", "")
+        if call.action in ("hold", "take_over") and said == "done":
+            known = self._runs.setdefault(key, [])
+            claim = (values["run_id"], values["fence"])
             if claim not in known:
                 known.append(claim)
+            if values.get("state", "held") == "held" and key not in self._open:
+                self._open.append(key)
+        elif call.action in ("freeze", "unfreeze") and said == "done":
+            self._frozen = [uid for uid in self._frozen if uid != call.uid]
+            self._frozen += [call.uid] if call.action == "freeze" else []
+        elif (said == "expired" or values.get("state", "held") != "held") and key in self._open:
+            self._open.remove(key)
 
     def next(self, sent: list[Call]) -> Wish | None:
         """The next operation; None for a sweep of what is due."""
         if self._opened < len(self._uids):
             self._opened += 1
-            return self._credit(self._uids[self._opened - 1], 300)
+            return self._credit(self._uids[self._opened - 1], 200, 600)
         repeatable = [call for call in sent if call.accounts]
         if repeatable and self._random.random() < self._profile.repeat:
             return self._again(self._random.choice(repeatable[-40:]))
@@ -114,7 +130,7 @@ class History:
         if action in HOLD_ACTIONS and action != "hold":
             return self._on_hold(action)
         makers: dict[str, Callable[[], Wish]] = {
-            "credit": lambda: self._credit(self._uid(), 120),
+            "credit": lambda: self._credit(self._uid(), 1, 120),
             "hold": self._hold,
             "clawback": lambda: self._posting("clawback", self._amount(150), "liability:stripe"),
             "adjust": lambda: self._posting(
@@ -137,18 +153,22 @@ class History:
     def _amount(self, most: int) -> int:
         return self._random.randint(1, most)
 
-    def _credit(self, uid: str, most: int) -> Wish:
+    def _credit(self, uid: str, least: int, most: int) -> Wish:
         kind, counter = self._random.choice(_CREDITS)
         uid = uid if uid in self._uids else self._uids[0]
         memo = self._random.choice((None, "invoice 7"))
-        body = {"kind": kind, "amount": self._amount(most), "counter": counter, "memo": memo}
+        amount = self._random.randint(least, most)
+        body = {"kind": kind, "amount": amount, "counter": counter, "memo": memo}
         return Wish("credit", (uid,), self._id("op"), body)
 
     def _posting(self, action: str, amount: Any, counter: str, memo: str | None = None) -> Wish:
         return Wish(action, (self._uid(),), self._id("op"), {"amount": amount, "counter": counter, "memo": memo})
 
     def _control(self, action: str) -> Wish:
-        return Wish(action, (self._uid(),), self._id("op"), {"memo": f"{action} for a look"})
+        uid = self._uid()
+        if action == "unfreeze" and self._frozen and self._random.random() < 0.8:
+            uid = self._random.choice(self._frozen)
+        return Wish(action, (uid,), self._id("op"), {"memo": f"{action} for a look"})
 
     def _transfer(self) -> Wish:
         if len(self._uids) < 2:
@@ -172,12 +192,13 @@ class History:
     def _on_hold(self, action: str) -> Wish:
         if not self._runs:
             return self._hold()
-        uid, hold_id = self._random.choice(list(self._runs)[-_RECENT:])
+        known = self._open if self._open and self._random.random() < 0.8 else list(self._runs)
+        uid, hold_id = self._random.choice(known[-_RECENT:])
         if self._random.random() < 0.02:
             hold_id = "no-such-hold"
         runs = self._runs.get((uid, hold_id), [])
         run = self._random.choice(runs) if runs else None
-        fence = run[1] if run is not None and self._random.random() < 0.7 else None
+        fence = run[1] if run is not None and self._random.random() < 0.8 else None
         body: dict[str, Any]
         if action == "extend":
             body = {"fence": fence or 0}
@@ -193,7 +214,7 @@ class History:
         bad = self._random.choice(_BAD_AMOUNTS)
         kind = self._random.choice(("credit", "clawback", "transfer", "hold", "capture"))
         if kind == "credit":
-            wish = self._credit(self._uid(), 9)
+            wish = self._credit(self._uid(), 1, 9)
         elif kind == "clawback":
             wish = self._posting("clawback", 1, "liability:stripe")
         elif kind == "transfer":

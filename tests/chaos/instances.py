@@ -27,20 +27,43 @@ from concierge.ledger.signatures import Keyring
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 LIFETIME = timedelta(seconds=60)
-LIFETIME_MAX = timedelta(seconds=150)
+LIFETIME_MAX = timedelta(seconds=75)
 SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
 _CHECKPOINT_KEY = base64.b64encode(bytes(range(32, 64))).decode()
 
 
+MakeLedger = Callable[[Any, str, Callable[[], datetime]], Ledger]
+
+
+def make_ledger(client: Any, ledger_id: str, now: Callable[[], datetime]) -> Ledger:
+    """The ledger as the composition root builds it, with shorter lifetimes."""
+    return build_ledger(Ledger, LedgerRepository(client), ledger_id, now)
+
+
+def build_ledger(
+    kind: type[Ledger], repository: LedgerRepository, ledger_id: str, now: Callable[[], datetime]
+) -> Ledger:
+    return kind(
+        repository,
+        Keyring.from_text(SIGNING_KEY, []),
+        ledger_id=ledger_id,
+        hold_lifetime=LIFETIME,
+        hold_lifetime_max=LIFETIME_MAX,
+        now=now,
+    )
+
+
 @dataclass(slots=True)
 class Instance:
-    """One instance; `skew_ms` is how far its clock is from the simulation's. `client` makes a client of Firestore."""
+    """One instance; `skew_ms` is how far its clock is from the simulation's. `client` makes a client of Firestore, and
+    `make` a ledger on it."""
 
     name: str
     ledger_id: str
     client: Callable[[], Any]
     bucket: Callable[[], Any]
     clock_ms: Callable[[], int]
+    make: MakeLedger = make_ledger
     skew_ms: int = 0
     ledger: Ledger = None  # type: ignore[assignment]
     is_busy: bool = False
@@ -50,14 +73,7 @@ class Instance:
 
     def start(self) -> None:
         """A new process: nothing is left of the one before."""
-        self.ledger = Ledger(
-            LedgerRepository(self.client()),
-            Keyring.from_text(SIGNING_KEY, []),
-            ledger_id=self.ledger_id,
-            hold_lifetime=LIFETIME,
-            hold_lifetime_max=LIFETIME_MAX,
-            now=self.now,
-        )
+        self.ledger = self.make(self.client(), self.ledger_id, self.now)
 
     def publisher(self) -> CheckpointPublisher:
         client = self.client()

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from chaos.auditor import Auditor
 from chaos.baton import Baton, Crash, Task
 from chaos.calls import Answer, Call, Seen
 from chaos.checkpoints import audit_checkpoints
 from chaos.histories import History, Wish, draw_profile
-from chaos.instances import LIFETIME, LIFETIME_MAX, SIGNING_KEY, Instance
+from chaos.instances import LIFETIME, LIFETIME_MAX, SIGNING_KEY, Instance, MakeLedger, make_ledger
 from chaos.network import Network, Send
+from chaos.points import aim_of
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.api_core import exceptions as google_exceptions
 
@@ -56,16 +57,16 @@ class SimulationFailure(AssertionError):
         found = "\n".join(f"  {problem}" for problem in problems[:12])
         super().__init__(
             f"seed {seed} found {len(problems)} problems:\n{found}\n"
-            f"The last {min(len(calls), _SHOWN)} of {len(calls)} calls, in the order in which they were sent:\n{shown}\n"
+            f"The last {min(len(calls), _SHOWN)} of {len(calls)} calls, as they were sent:\n{shown}\n"
             f"Replay it with: make simulate SEED={seed}"
         )
         self.seed = seed
         self.problems = problems
 
 
-def run_seed(seed: int, network: Network) -> Outcome:
-    """Runs one seed. Raises SimulationFailure."""
-    simulation = Simulation(seed, network)
+def run_seed(seed: int, network: Network, make: MakeLedger = make_ledger) -> Outcome:
+    """Runs one seed. Raises SimulationFailure. `make` builds the ledgers, for who wants to see broken ones found."""
+    simulation = Simulation(seed, network, make)
     try:
         return simulation.run()
     except SimulationFailure:
@@ -79,9 +80,13 @@ def run_seed(seed: int, network: Network) -> Outcome:
 class Simulation:
     """The director of one seed: it is asked at every step what happens there."""
 
-    def __init__(self, seed: int, network: Network) -> None:
+    def __init__(self, seed: int, network: Network, make: MakeLedger) -> None:
+        self._make = make
         self._random = Random(seed)
-        self._profile = draw_profile(self._random)
+        self._aim = aim_of(seed)
+        aims_at_checkpoints = self._aim.startswith("checkpoint.")
+        self._aim_visits = self._random.randint(1, 2 if aims_at_checkpoints else 12)
+        self._profile = draw_profile(self._random, checkpoints=aims_at_checkpoints)
         self._history = History(self._random, self._profile)
         self._network = network
         # The ledger's name is part of every entry, and must be the same when a seed is replayed.
@@ -215,13 +220,14 @@ class Simulation:
             client=lambda: self._network.client(self._project),
             bucket=self._bucket,
             clock_ms=lambda: self._time_ms,
+            make=self._make,
         )
         instance.start()
         return instance
 
     def _ask(self, instance: Instance) -> None:
         wish: Wish | None
-        if self._profile.checkpoints and self._random.random() < 0.06:
+        if self._profile.checkpoints and self._random.random() < 0.08:
             wish = Wish("checkpoint", (), "", {})
         else:
             wish = self._history.next(self.calls)
@@ -305,6 +311,10 @@ class Simulation:
             return
         self.outcome.points[name] += 1
         self._pause()
+        if name == self._aim and not self._is_calm:
+            self._aim_visits -= 1
+            if not self._aim_visits:
+                self._crash(name)
         self._may_crash(name)
 
     def _on_rpc(self, rpc: str, send: Send) -> Any:
@@ -315,7 +325,7 @@ class Simulation:
         self._pause()
         if task not in self._active:
             return send()
-        instance, call = self._active[task]
+        call = self._active[task][1]
         call.rpcs += 1
         self._may_crash(f"before {rpc}")
         fate = self._fate(call, rpc)
@@ -357,8 +367,10 @@ class Simulation:
         return fate
 
     def _may_crash(self, where: str) -> None:
-        if self._is_calm or self._random.random() >= self._profile.crash:
-            return
+        if not self._is_calm and self._random.random() < self._profile.crash:
+            self._crash(where)
+
+    def _crash(self, where: str) -> NoReturn:
         task = self._baton.mine()
         if task in self._active:
             self._active[task][1].faults.append(f"crash {where}")

@@ -1,0 +1,118 @@
+"""A bounded number of seeds, and that they would find something: see docs/simulation.md."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from chaos.instances import MakeLedger, build_ledger
+from chaos.network import Network
+from chaos.points import JOURNEY_POINTS, LEDGER_POINTS, aim_of, find_points
+from chaos.simulation import SimulationFailure, run_seed
+
+from concierge.ledger.repository import (
+    AccountRead,
+    Change,
+    Hold,
+    LedgerRepository,
+    account_to_document,
+    entry_to_document,
+)
+from concierge.ledger.reservations import Resolution
+from concierge.ledger.service import Ledger
+
+SEEDS = range(1, 46)
+SABOTAGE_SEEDS = range(1, 61)
+
+
+@pytest.mark.parametrize("point", LEDGER_POINTS)
+def test_seeds_find_nothing(network: Network, point: str) -> None:
+    """Those of the suite that aim at this point: an instance dies there, and the auditor finds nothing."""
+    crashes: Counter[str] = Counter()
+    for seed in SEEDS:
+        if aim_of(seed) == point:
+            crashes += run_seed(seed, network).crashes
+    assert crashes[point] > 0, f"no seed crashed at {point}"
+
+
+def test_every_fault_point_is_simulated() -> None:
+    """A new one has to be added to points.py, and some operation has to come there."""
+    found = {name for name, _ in find_points()}
+    assert found == {*LEDGER_POINTS, *JOURNEY_POINTS}
+
+
+@pytest.mark.parametrize("seed", [3, 8])
+def test_a_seed_replays_exactly(network: Network, seed: int) -> None:
+    """Call by call, answer by answer, and to the last byte of every entry."""
+    first, second = run_seed(seed, network), run_seed(seed, network)
+    assert first == second
+    assert first.calls > 20
+
+
+class WithoutConditions(LedgerRepository):
+    """Commits whatever has changed since it was read."""
+
+    def commit(self, *steps: tuple[AccountRead, Change]) -> None:
+        batch = self.client.batch()
+        for read, change in steps:
+            if change.entry is not None and change.head is not None:
+                batch.set(self.entry_reference(read.uid, change.head.seq), entry_to_document(change.entry))
+                batch.set(read.account_snapshot.reference, account_to_document(read.uid, change.head))
+            batch.set(read.record_snapshot.reference, change.record)
+        batch.commit()
+
+
+class WithoutFences(Ledger):
+    """Lets every run settle, whoever has taken over."""
+
+    def capture(self, *arguments: Any, fence: int | None = None, **options: Any) -> Resolution:
+        return super().capture(*arguments, **options)
+
+    def release(self, *arguments: Any, fence: int | None = None, **options: Any) -> Resolution:
+        return super().release(*arguments, **options)
+
+
+class WithoutSweep(Ledger):
+    """Never finds a hold whose time is up."""
+
+    def due_holds(self, limit: int) -> list[Hold]:
+        return super().due_holds(limit)[:0]
+
+
+class WithoutLateness(Ledger):
+    """Captures as if no time had passed since the hold was placed."""
+
+    def capture(self, uid: str, hold_id: str, *arguments: Any, **options: Any) -> Resolution:
+        hold, now = self.find_hold(uid, hold_id), self._appender.now
+        if hold is not None:
+            self._appender.now = lambda: hold.placed_at
+        try:
+            return super().capture(uid, hold_id, *arguments, **options)
+        finally:
+            self._appender.now = now
+
+
+def of(kind: type[Ledger], repository: type[LedgerRepository] = LedgerRepository) -> MakeLedger:
+    def make(client: Any, ledger_id: str, now: Callable[[], datetime]) -> Ledger:
+        return build_ledger(kind, repository(client), ledger_id, now)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [of(Ledger, WithoutConditions), of(WithoutFences), of(WithoutSweep), of(WithoutLateness)],
+    ids=["conditions", "fences", "sweep", "lateness"],
+)
+def test_a_broken_ledger_is_found(network: Network, make: MakeLedger) -> None:
+    """Within the seeds of the suite, and the message says how to replay it."""
+    with pytest.raises(SimulationFailure) as failure:
+        for seed in SABOTAGE_SEEDS:
+            run_seed(seed, network, make)
+    seed = failure.value.seed
+    assert f"make simulate SEED={seed}" in str(failure.value)
+    assert "calls, as they were sent" in str(failure.value)
+    with pytest.raises(SimulationFailure) as again:
+        run_seed(seed, network, make)
+    assert str(again.value) == str(failure.value)
