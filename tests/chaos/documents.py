@@ -1,6 +1,6 @@
 """Stored documents as plain values, read past the code under test: `{path below the database: fields}`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,11 +34,14 @@ def _value(value: Any) -> Any:
     return getattr(value, kind)
 
 
-def from_client(client: Any) -> dict[str, dict[str, Any]]:
-    """All documents of the ledger through a client, for a Firestore in another process."""
+def from_client(client: Any, uids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The ledger's documents of some accounts through a client, for a Firestore in another process."""
     found: dict[str, dict[str, Any]] = {}
-    for account in client.collection("accounts").list_documents():
-        found[account.path] = account.get().to_dict() or {}
+    for uid in uids:
+        account = client.collection("accounts").document(uid)
+        head = account.get()
+        if head.exists:
+            found[account.path] = head.to_dict()
         for name in ("entries", "ops", "holds"):
             for snapshot in account.collection(name).stream():
                 found[snapshot.reference.path] = snapshot.to_dict()
