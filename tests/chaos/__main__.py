@@ -1,28 +1,39 @@
-"""`make simulate`: many seeds, or one again."""
+"""`make simulate`: many seeds, or one again; and many journeys over the whole stack, or one again."""
 
 import argparse
 import contextlib
 import io
 import json
 import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
+from chaos.journeys import Journey, JourneyFailure, JourneyOutcome
 from chaos.network import Network
 from chaos.simulation import Outcome, SimulationFailure, run_seed
+from conftest import running_backend
+from support.provider import ScriptedProvider
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many seeds")
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds of the ledger's simulation")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
-    parser.add_argument("--seed", type=int, help="this one alone, with everything that it does")
+    parser.add_argument("--seed", type=int, help="this one alone")
+    parser.add_argument("--journeys", type=int, default=0, help="how many journeys over the whole stack")
+    parser.add_argument("--journey", type=int, help="this one alone")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no seed after this time")
     arguments = parser.parse_args()
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if arguments.journey is not None:
+        return journeys(range(arguments.journey, arguments.journey + 1), arguments.seconds)
     if arguments.seed is not None:
-        seeds = range(arguments.seed, arguments.seed + 1)
-    return simulate(seeds, arguments.seconds, is_single=arguments.seed is not None)
+        return simulate(range(arguments.seed, arguments.seed + 1), arguments.seconds, is_single=True)
+    failed = simulate(range(arguments.first, arguments.first + arguments.seeds), arguments.seconds, is_single=False)
+    if arguments.journeys:
+        failed |= journeys(range(arguments.first, arguments.first + arguments.journeys), arguments.seconds)
+    return failed
 
 
 def simulate(seeds: range, seconds_max: float, *, is_single: bool) -> int:
@@ -52,6 +63,38 @@ def simulate(seeds: range, seconds_max: float, *, is_single: bool) -> int:
     return 1 if failed else 0
 
 
+def journeys(seeds: range, seconds_max: float) -> int:
+    """The same for journeys."""
+    outcomes: list[JourneyOutcome] = []
+    failed: list[int] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="concierge-journeys-") as folder,
+        ScriptedProvider().running() as provider,
+        running_backend(provider, Path(folder)) as backend,
+    ):
+        started = time.perf_counter()
+        for seed in seeds:
+            if time.perf_counter() - started > seconds_max:
+                break
+            try:
+                outcomes.append(Journey(seed, backend, provider).run())
+            except AssertionError as failure:
+                failed.append(seed)
+                again = "" if isinstance(failure, JourneyFailure) else f"\nReplay it with: make simulate JOURNEY={seed}"
+                print(f"journey {seed}: {failure}{again}\n", flush=True)
+            backend.close_clients()
+        seconds = time.perf_counter() - started
+    statuses = Counter(status for outcome in outcomes for status in outcome.statuses)
+    points = Counter(outcome.point for outcome in outcomes)
+    count = len(outcomes) + len(failed)
+    print(
+        f"{count} journeys, {sum(outcome.requests for outcome in outcomes)} requests in {seconds:.1f} s: "
+        f"{60 * count / seconds:.1f} journeys a minute\n"
+        f"crashes: {_listed(points)}\nended: {_listed(statuses)}\n{_verdict('journey', failed)}"
+    )
+    return 1 if failed else 0
+
+
 def summary(outcomes: list[Outcome], failed: list[int], seconds: float, in_firestore: float) -> str:
     """Some lines of text, and one of JSON for who collects them."""
     totals: dict[str, Counter[str]] = {name: Counter() for name in ("answers", "points", "crashes", "faults")}
@@ -73,16 +116,21 @@ def summary(outcomes: list[Outcome], failed: list[int], seconds: float, in_fires
         "shareInFirestore": round(in_firestore / seconds, 3),
         **{name: dict(sorted(counter.items())) for name, counter in totals.items()},
     }
-    crashes = ", ".join(f"{name} {count}" for name, count in sorted(totals["crashes"].items())) or "none"
-    met = ", ".join(f"{name} {count}" for name, count in sorted(totals["faults"].items())) or "none"
     return (
         f"{count} seeds, {calls} operations, {sum(totals['crashes'].values())} crashes, "
         f"{sum(totals['faults'].values())} faults in {seconds:.1f} s: {count / seconds:.2f} histories and "
         f"{calls / seconds:.0f} operations a second, {in_firestore / seconds:.0%} of the time in Firestore\n"
-        f"crashes: {crashes}\nfaults: {met}\n"
-        f"{'failed seeds: ' + ', '.join(map(str, failed)) if failed else 'no seed failed'}\n"
-        f"{json.dumps(figures)}"
+        f"crashes: {_listed(totals['crashes'])}\nfaults: {_listed(totals['faults'])}\n"
+        f"{_verdict('seed', failed)}\n{json.dumps(figures)}"
     )
+
+
+def _listed(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counter.items())) or "none"
+
+
+def _verdict(name: str, failed: list[int]) -> str:
+    return f"failed {name}s: {', '.join(map(str, failed))}" if failed else f"no {name} failed"
 
 
 if __name__ == "__main__":

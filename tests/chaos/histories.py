@@ -132,10 +132,10 @@ class History:
         makers: dict[str, Callable[[], Wish]] = {
             "credit": lambda: self._credit(self._uid(), 1, 120),
             "hold": self._hold,
-            "clawback": lambda: self._posting("clawback", self._amount(150), "liability:stripe"),
-            "adjust": lambda: self._posting(
-                "adjust", self._amount(60) * self._random.choice((-1, 1)), "expense:support", memo="a correction"
+            "clawback": lambda: self._posting(
+                "clawback", self._amount(self._random.choice((150, 150, 1_200))), "liability:stripe"
             ),
+            "adjust": self._adjust,
             "transfer": self._transfer,
             "freeze": lambda: self._control("freeze"),
             "unfreeze": lambda: self._control("unfreeze"),
@@ -163,6 +163,11 @@ class History:
 
     def _posting(self, action: str, amount: Any, counter: str, memo: str | None = None) -> Wish:
         return Wish(action, (self._uid(),), self._id("op"), {"amount": amount, "counter": counter, "memo": memo})
+
+    def _adjust(self) -> Wish:
+        # Now and then more than anybody has.
+        amount = self._random.choice((1, -1)) * self._amount(60) - self._random.choice((0, 0, 900))
+        return self._posting("adjust", amount, "expense:support", memo="a correction")
 
     def _control(self, action: str) -> Wish:
         uid = self._uid()

@@ -112,11 +112,12 @@ class Journey:
             self._die_at(outcome.point)
             self._live()
             self._come_to_rest()
-            problems = list(self._audit())
-            problems += self._ask_again()
-        finally:
+            problems = [*self._audit(), *self._ask_again()]
+        except BaseException:
+            # Whoever uses this stack next finds it as it was.
             backend.clear_faults()
             backend.restart_functions()
+            raise
         if problems:
             raise JourneyFailure(self._seed, problems, self._history)
         outcome.requests = len(self._asked)
@@ -156,6 +157,8 @@ class Journey:
             self._ask(self._random.choice(_KINDS), self._random.choice(self._clients))
             if self._random.random() < 0.3:
                 self._repeat(self._random.choice(self._asked))
+            if self._random.random() < 0.3:
+                self._backend.idle()
 
     def _ask(self, kind: str, client: Any) -> None:
         marker = f"{self._nonce}-{len(self._asked)};"
@@ -180,17 +183,15 @@ class Journey:
 
     def _come_to_rest(self) -> None:
         """Faults are over; the sweeper runs until everything has ended."""
+        self._backend.idle()
         self._backend.clear_faults()
-        self._backend.restart_functions()
-        eventually(lambda: self._backend.sweep() or self._is_quiet(), f"the end of all requests of seed {self._seed}")
-        # Holds are expired by the clock of whoever sweeps: here of one that is an hour ahead.
-        later = self._backend.ledger()
-        for uid in self._uids:
-            head = later.head(uid)
-            assert head is not None
-            if head.held:
-                self._note(f"{uid} has {head.held} held when everything has ended")
+        self._sweep_until_quiet()
         self._backend.repair_mirrors()
+        self._backend.idle()
+
+    def _sweep_until_quiet(self) -> None:
+        self._backend.idle()
+        eventually(lambda: self._is_quiet() or self._backend.sweep(), f"the end of all requests of seed {self._seed}")
         self._backend.idle()
 
     def _is_quiet(self) -> bool:
@@ -232,6 +233,9 @@ class Journey:
             entries = books[asked.uid].by_hold(asked.request_id)
             for problem in _audit_request(asked, self._response(asked), hold, entries):
                 yield f"{asked.kind} request {asked.request_id}: {problem}"
+            calls = self._provider.calls[asked.body["text"]]
+            if calls > 1 + (asked.kind == "flaky"):
+                yield f"{asked.kind} request {asked.request_id}: its provider was called {calls} times"
 
     def _ask_again(self) -> Iterator[str]:
         """The same request again changes nothing; another one under the same id gets a conflict beside the outcome."""
@@ -241,8 +245,7 @@ class Journey:
         for asked, other in zip(again, (False, True), strict=True):
             body = {**asked.body, "text": f"{asked.body['text']} and more"} if other else asked.body
             self._backend.admin(f"requests/{asked.uid}/{asked.request_id}").set(body)
-        eventually(lambda: self._backend.sweep() or self._is_quiet(), "the end of what was asked again")
-        self._backend.idle()
+        self._sweep_until_quiet()
         if from_client(self._backend.firestore, self._uids) != before:
             yield f"asking again has changed the ledger: {[asked.request_id for asked in again]}"
         for asked, other in zip(again, (False, True), strict=True):

@@ -90,8 +90,8 @@ class Simulation:
         self._history = History(self._random, self._profile)
         self._network = network
         # The ledger's name is part of every entry, and must be the same when a seed is replayed.
-        self._project = f"sim-{seed}"
-        self._auditor = Auditor(self._project, _PUBLIC_KEY, lifetime=LIFETIME, lifetime_max=LIFETIME_MAX)
+        self.project = f"sim-{seed}"
+        self.auditor = Auditor(self.project, _PUBLIC_KEY, lifetime=LIFETIME, lifetime_max=LIFETIME_MAX)
         self._bucket = cache(network.new_bucket)
         self._baton = Baton()
         self._time_ms = 0
@@ -119,7 +119,7 @@ class Simulation:
         self._is_calm = True
         with self._network.directed(self._on_rpc), self._baton.instead_of_sleep():
             self._baton.end()
-        self._network.forget(self._project)
+        self._network.forget(self.project)
 
     # The course of things.
 
@@ -190,10 +190,10 @@ class Simulation:
 
     def _audit(self, *, is_settled: bool) -> None:
         self.outcome.audits += 1
-        documents = self._network.documents(self._project)
-        problems = self._auditor.audit(self.calls, documents, is_settled=is_settled)
+        documents = self._network.documents(self.project)
+        problems = self.auditor.audit(self.calls, documents, is_settled=is_settled)
         if not problems:
-            books = self._auditor.open_books(documents)
+            books = self.auditor.open_books(documents)
             problems = list(audit_checkpoints(books, documents, is_settled=is_settled and self._profile.checkpoints))
         if problems:
             raise SimulationFailure(self.outcome.seed, problems, self.calls)
@@ -204,7 +204,7 @@ class Simulation:
         outcome.answers.update(call.answer.said for call in self.calls if call.answer is not None)
         heads = sorted(
             (path, document["headHash"])
-            for path, document in self._network.documents(self._project).items()
+            for path, document in self._network.documents(self.project).items()
             if path.startswith("accounts/") and path.count("/") == 1
         )
         told = "\n".join([*(str(call) for call in self.calls), *(str(head) for head in heads)])
@@ -216,8 +216,8 @@ class Simulation:
     def _new_instance(self, name: str) -> Instance:
         instance = Instance(
             name=name,
-            ledger_id=self._project,
-            client=lambda: self._network.client(self._project),
+            ledger_id=self.project,
+            client=lambda: self._network.client(self.project),
             bucket=self._bucket,
             clock_ms=lambda: self._time_ms,
             make=self._make,
@@ -297,10 +297,10 @@ class Simulation:
         self._history.note(call)
 
     def _seen(self, wish: Wish) -> Seen:
-        heads = {uid: self._network.document(self._project, f"accounts/{uid}") for uid in wish.accounts}
+        heads = {uid: self._network.document(self.project, f"accounts/{uid}") for uid in wish.accounts}
         hold = None
         if wish.accounts and wish.action not in ("credit", "clawback", "adjust", "freeze", "unfreeze", "transfer"):
-            hold = self._network.document(self._project, f"accounts/{wish.accounts[0]}/holds/{wish.id}")
+            hold = self._network.document(self.project, f"accounts/{wish.accounts[0]}/holds/{wish.id}")
         return Seen({uid: head["seq"] if head is not None else 0 for uid, head in heads.items()}, hold)
 
     # Steps, called by tasks.

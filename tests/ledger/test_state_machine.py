@@ -201,6 +201,19 @@ class Transfers(RuleBasedStateMachine):
             assert 0 < moved.amount <= available
             self.holds.append((uid, hold_id))
 
+    @rule(pair=st.permutations(UIDS), what=st.sampled_from(["adjust", "hold", "transfer"]), beyond=st.integers(-1, 1))
+    def just_what_is_available(self, pair: list[str], what: str, beyond: int) -> None:
+        """Where a comparison with the wrong number, or with the wrong sign, shows."""
+        amount = self.accounts[pair[0]].book.free + beyond
+        if amount <= 0:
+            return
+        if what == "adjust":
+            self.adjust(pair[0], -amount)
+        elif what == "hold":
+            self.hold(pair[0], amount, amount)
+        else:
+            self.transfer(pair, amount)
+
     @precondition(lambda self: self.holds)
     @rule(data=st.data(), amount=AMOUNTS, whole=st.booleans())
     def capture(self, data: st.DataObject, amount: Any, whole: bool) -> None:
