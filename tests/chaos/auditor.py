@@ -12,6 +12,7 @@ come to follows from what its caller knows (audit_postings.py, audit_holds.py). 
     late is late        a capture or release lies before the hold's end, an expiry behind it
     fences              a run that was taken over resolves and extends nothing
     double entry        each account and its counters come to zero, and so do all transfers
+    beside              what is kept in the commit of an entry is kept once, and with it
     settled             at the end nothing is held
 """
 
@@ -48,7 +49,7 @@ class Auditor:
             for uid in call.accounts:
                 if uid not in books:
                     books[uid] = Books(uid, {}, self._ledger_id, self._public_key)
-        problems = list(audit_books(books))
+        problems = [*audit_books(books), *_audit_tallies(books, documents)]
         if not problems:
             # What follows presupposes a sound chain.
             problems += audit_postings(calls, books, documents)
@@ -67,6 +68,14 @@ def audit_books(books: dict[str, Books]) -> Iterator[str]:
     transfers = sum(state.counters.get("account", 0) for state in states)
     if total or transfers:
         yield f"over all accounts there remain {total}, and {transfers} of transfers"
+
+
+def _audit_tallies(books: dict[str, Books], documents: Documents) -> Iterator[str]:
+    for uid, account in books.items():
+        kept = documents.get(f"tallies/{uid}", {}).get("captured", 0)
+        captured = sum(entry.amount for entry in account.entries if entry.kind == "capture")
+        if kept != captured:
+            yield f"beside the entries of {uid} {kept} was kept as captured, and {captured} was"
 
 
 def _audit_settled(books: dict[str, Books], documents: Documents) -> Iterator[str]:

@@ -12,20 +12,24 @@ from typing import Any
 
 from chaos.calls import Answer, Call
 from google.api_core import exceptions as google_exceptions
+from google.cloud import firestore
 
 from concierge.errors import AccountFrozen, Conflict, HoldExpired, InsufficientCredits, NotFound, Unavailable
 from concierge.kit.objects import ObjectStore
+from concierge.ledger.appender import Appended
 from concierge.ledger.changes import ChangeFeed
 from concierge.ledger.checkpoints.notes import Signer
 from concierge.ledger.checkpoints.publisher import CheckpointPublisher
 from concierge.ledger.checkpoints.receipts import origin_of
 from concierge.ledger.checkpoints.repository import CheckpointRepository
-from concierge.ledger.repository import Hold, LedgerRepository
+from concierge.ledger.repository import Hold, LedgerRepository, Write
 from concierge.ledger.reservations import Resolution
 from concierge.ledger.service import Ledger, Posting
 from concierge.ledger.signatures import Keyring
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+TALLIES = "tallies"
+"""By account, what was captured: `{captured}` in microcredits, kept beside the entries."""
 LIFETIME = timedelta(seconds=60)
 LIFETIME_MAX = timedelta(seconds=75)
 SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -65,6 +69,7 @@ class Instance:
     clock_ms: Callable[[], int]
     make: MakeLedger = make_ledger
     skew_ms: int = 0
+    firestore: Any = None
     ledger: Ledger = None  # type: ignore[assignment]
     is_busy: bool = False
 
@@ -73,13 +78,13 @@ class Instance:
 
     def start(self) -> None:
         """A new process: nothing is left of the one before."""
-        self.ledger = self.make(self.client(), self.ledger_id, self.now)
+        self.firestore = self.client()
+        self.ledger = self.make(self.firestore, self.ledger_id, self.now)
 
     def publisher(self) -> CheckpointPublisher:
-        client = self.client()
         return CheckpointPublisher(
-            ChangeFeed(client),
-            CheckpointRepository(client),
+            ChangeFeed(self.firestore),
+            CheckpointRepository(self.firestore),
             ObjectStore(self.bucket()),
             Signer(origin_of(self.ledger_id), _CHECKPOINT_KEY),
             [],
@@ -153,7 +158,9 @@ def _resolve(instance: Instance, call: Call) -> Answer:
     resolution: Resolution
     body = dict(call.body)
     if call.action == "capture":
-        resolution = instance.ledger.capture(call.uid, call.id, body.pop("amount"), **body)
+        resolution = instance.ledger.capture(
+            call.uid, call.id, body.pop("amount"), beside=lambda appended: _tallied(instance, appended), **body
+        )
     elif call.action == "release":
         resolution = instance.ledger.release(call.uid, call.id, **body)
     else:
@@ -163,6 +170,14 @@ def _resolve(instance: Instance, call: Call) -> Answer:
         "done",
         {"state": hold.state, "seq": hold.entry_seq, "hash": hold.entry_hash, "replayed": resolution.replayed},
     )
+
+
+def _tallied(instance: Instance, appended: Appended) -> list[Write]:
+    """What features keep in the commit of a capture: here the sum of what was captured."""
+    if appended.movement.kind != "capture":
+        return []
+    tally = instance.firestore.collection(TALLIES).document(appended.uid)
+    return [Write.merge(tally, {"captured": firestore.Increment(appended.movement.amount)})]
 
 
 def _checkpoint(instance: Instance, _: Call) -> Answer:

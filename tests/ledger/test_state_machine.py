@@ -87,13 +87,15 @@ def outcome_of(action: Callable[[], Any]) -> Any:
 class Transfers(RuleBasedStateMachine):
     """All accounts of a ledger."""
 
-    @initialize(amounts=st.lists(st.integers(100, 2_000), min_size=3, max_size=3))
-    def open(self, amounts: list[int]) -> None:
+    @initialize(amounts=st.lists(st.integers(500, 5_000), min_size=3, max_size=3), held=st.integers(0, 400))
+    def open(self, amounts: list[int], held: int) -> None:
         self.accounts = {uid: Account(uid) for uid in UIDS}
         self.holds: list[tuple[str, str]] = []
         self.resolved: list[tuple[str, str, int]] = []
         for uid, amount in zip(UIDS, amounts, strict=True):
             self.credit(uid, CREDITS[0], amount)
+            if held:
+                self.hold(uid, held, held)
 
     # What is checked after each step.
 
@@ -187,7 +189,7 @@ class Transfers(RuleBasedStateMachine):
 
         self._both(uid, lambda head: transfers.adjust(head, amount, counter), by_the_model)
 
-    @rule(uid=ACCOUNTS, amount=AMOUNTS, minimum=st.just(1) | AMOUNTS)
+    @rule(uid=ACCOUNTS, amount=st.integers(1, 300) | AMOUNTS, minimum=st.just(1) | AMOUNTS)
     def hold(self, uid: str, amount: Any, minimum: Any) -> None:
         hold_id = f"hold-{len(self.holds) + len(self.resolved) + 1}"
         available = self.accounts[uid].head.available
@@ -365,7 +367,7 @@ def _reseal(data: st.DataObject, entries: list[StoredEntry], _: list[StoredEntry
 CHANGES = [_flip, _drop, _repeat, _swap, _replay, _reseal]
 
 Transfers.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestTransfers = Transfers.TestCase
 
