@@ -138,7 +138,11 @@ class Journey:
         self._backend.await_crash()
 
     def _live(self) -> None:
-        for target, actions in self._random.sample(_FAULTS, self._random.randint(2, 4)):
+        planned = [
+            ("trigger.request_created", ("duplicate",)),
+            *self._random.sample(_FAULTS, self._random.randint(2, 4)),
+        ]
+        for target, actions in planned:
             fault = {"action": self._random.choice(actions), "skip": self._random.randint(0, 4)}
             if fault["action"] == "delay":
                 fault["delay_ms"] = self._random.randint(50, 900)

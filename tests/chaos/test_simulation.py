@@ -1,11 +1,13 @@
 """A bounded number of seeds, and that they would find something: see docs/simulation.md."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
+from chaos.__main__ import simulate
 from chaos.instances import MakeLedger, build_ledger
 from chaos.network import Network
 from chaos.points import JOURNEY_POINTS, LEDGER_POINTS, aim_of, find_points
@@ -116,3 +118,16 @@ def test_a_broken_ledger_is_found(network: Network, make: MakeLedger) -> None:
     with pytest.raises(SimulationFailure) as again:
         run_seed(seed, network, make)
     assert str(again.value) == str(failure.value)
+
+
+@pytest.mark.parametrize(("make", "failed"), [(of(Ledger), []), (of(WithoutSweep), [1, 2])], ids=["sound", "broken"])
+def test_the_runner_sums_up(capsys: pytest.CaptureFixture[str], make: MakeLedger, failed: list[int]) -> None:
+    assert simulate(range(1, 3), float("inf"), is_single=False, make=make) == bool(failed)
+    told = capsys.readouterr().out
+    figures = json.loads(told.splitlines()[-1])
+    assert (figures["seeds"], figures["failed"]) == (2, failed)
+    assert all(f"Replay it with: make simulate SEED={seed}" in told for seed in failed)
+    if not failed:
+        assert figures["operations"] > 40
+        assert 0 < figures["shareInFirestore"] < 1
+        assert figures["points"]["commit.before"] > 20
