@@ -30,7 +30,8 @@ class Wish:
 @dataclass(slots=True)
 class Profile:
     """How a seed behaves. Rates are probabilities: `repeat` that an operation is an earlier one again, `fault` that a
-    call of Firestore meets one, `crash` that an instance dies at a step, `jump` that the clock jumps at a step."""
+    call of Firestore meets one, `crash` that an instance dies at a step, `jump` that the clock jumps at a step. An account
+    begins with something within `wealth`."""
 
     name: str
     accounts: int
@@ -41,6 +42,7 @@ class Profile:
     crash: float
     jump: float
     checkpoints: bool
+    wealth: tuple[int, int]
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -77,6 +79,7 @@ def draw_profile(random: Random, *, checkpoints: bool) -> Profile:
         crash={"crashing": 0.05, "everything": 0.025}.get(name, 0.002),
         jump={"late": 0.12, "everything": 0.05}.get(name, 0.01),
         checkpoints=checkpoints,
+        wealth=random.choice(((60, 200), (200, 600))),
         weights=weights,
     )
 
@@ -117,7 +120,7 @@ class History:
         """The next operation; None for a sweep of what is due."""
         if self._opened < len(self._uids):
             self._opened += 1
-            return self._credit(self._uids[self._opened - 1], 200, 600)
+            return self._credit(self._uids[self._opened - 1], *self._profile.wealth)
         repeatable = [call for call in sent if call.accounts]
         if repeatable and self._random.random() < self._profile.repeat:
             return self._again(self._random.choice(repeatable[-40:]))
@@ -185,7 +188,7 @@ class History:
         hold_id = self._id("hold")
         uid = self._uid()
         self._runs.setdefault((uid, hold_id), [])
-        amount = self._amount(110)
+        amount = self._amount(self._random.choice((110, 110, 400)))
         body = {
             "request_hash": f"request of {hold_id}",
             "run_id": self._id("run"),

@@ -27,7 +27,7 @@ def test_an_observer_may_raise_and_is_gone_afterwards() -> None:
     def die(name: str) -> None:
         raise InjectedFault(name)
 
-    with pytest.raises(InjectedFault, match="hold.after"), observed(die):
+    with pytest.raises(InjectedFault, match=r"hold\.after"), observed(die):
         fault_point("hold.after")
     fault_point("hold.after")
 
