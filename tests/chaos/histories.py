@@ -30,8 +30,8 @@ class Wish:
 @dataclass(slots=True)
 class Profile:
     """How a seed behaves. Rates are probabilities: `repeat` that an operation is an earlier one again, `fault` that a
-    call of Firestore meets one, `crash` that an instance dies at a step, `jump` that the clock jumps at a step. An account
-    begins with something within `wealth`."""
+    call of Firestore meets one, `crash` that an instance dies at a step, `jump` that the clock jumps at a step. What an
+    account begins with lies within `wealth`."""
 
     name: str
     accounts: int
@@ -63,7 +63,7 @@ def draw_profile(random: Random, *, checkpoints: bool) -> Profile:
         "transfer": 7,
         "freeze": 1,
         "unfreeze": 3,
-        "bad": 2,
+        "bad": 4,
     }
     for action in random.sample(sorted(weights), 4):
         weights[action] *= 2
