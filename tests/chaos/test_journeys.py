@@ -9,7 +9,6 @@ from support.provider import ScriptedProvider
 SEEDS = range(3)
 
 
-@pytest.mark.xdist_group("journeys")
 @pytest.mark.parametrize("seed", SEEDS, ids=point_of)
 def test_a_bad_day_leaves_the_books_in_order(own_backend: Backend, provider: ScriptedProvider, seed: int) -> None:
     outcome = Journey(seed, own_backend, provider).run()
