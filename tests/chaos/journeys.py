@@ -113,11 +113,11 @@ class Journey:
             self._live()
             self._come_to_rest()
             problems = [*self._audit(), *self._ask_again()]
-        except BaseException:
+        except Exception as error:
             # Whoever uses this stack next finds it as it was.
             backend.clear_faults()
             backend.restart_functions()
-            raise
+            raise JourneyFailure(self._seed, [f"{type(error).__name__}: {error}"], self._history) from error
         if problems:
             raise JourneyFailure(self._seed, problems, self._history)
         outcome.requests = len(self._asked)
