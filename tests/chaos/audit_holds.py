@@ -49,7 +49,7 @@ class HoldAudit:
             yield from _audit_owners(sent, document)
         for call in sent:
             if call.is_over and not call.is_open_ended:
-                yield from self._audit_answer(call, document)
+                yield from self._audit_answer(call, document, sent)
 
     # Placing.
 
@@ -99,7 +99,7 @@ class HoldAudit:
         if not placed_at + self._lifetime <= document["expiresAt"] <= latest:
             yield f"it expires at {document['expiresAt']}, and was never extended beyond {latest}"
 
-    def _audit_answer(self, call: Call, document: Mapping[str, Any]) -> Iterator[str]:
+    def _audit_answer(self, call: Call, document: Mapping[str, Any], sent: list[Call]) -> Iterator[str]:
         assert call.answer is not None and call.after is not None
         said, seen = call.answer.said, call.after.hold
         if said in ("done", "refused", "conflict", "expired") and seen is None:
@@ -115,7 +115,7 @@ class HoldAudit:
         elif said == "done":
             yield from self._audit_done(call, document)
         elif said == "conflict":
-            if not self._is_justified_conflict(call):
+            if not self._is_justified_conflict(call, sent):
                 yield f"a conflict with nothing: {call}, hold seen as {call.before.hold}, {call.after.hold}"
         elif said == "expired":
             if not self._is_justified_expiry(call, document):
@@ -154,7 +154,7 @@ class HoldAudit:
         elif call.action == "take_over" and before is not None and before["state"] != "held":
             yield f"a resolved hold was taken over: {call}"
 
-    def _is_justified_conflict(self, call: Call) -> bool:
+    def _is_justified_conflict(self, call: Call, sent: list[Call]) -> bool:
         assert call.after is not None and call.after.hold is not None
         fence, before, after = call.body.get("fence"), call.before.hold, call.after.hold
         if fence is not None and (fence != after["fence"] or (before is not None and fence != before["fence"])):
@@ -163,6 +163,8 @@ class HoldAudit:
             return after["state"] in ("released", "refused") or (
                 after["state"] == "captured" and after["captured"] != call.body["amount"]
             )
+        if call.action == "take_over" and after["runId"] != call.body["run_id"] and _was_owner(call, sent):
+            return True
         return call.action in ("extend", "take_over") and after["state"] != "held"
 
     def _is_justified_expiry(self, call: Call, document: Mapping[str, Any]) -> bool:
@@ -230,9 +232,9 @@ def _audit_owners(sent: list[Call], document: Mapping[str, Any]) -> Iterator[str
             yield f"a run took it over for another one: {call}"
         if fence > document["fence"]:
             yield f"a fence was acknowledged and is lost: {call}"
-    takings = [call for call in sent if call.action == "take_over" and _may_have_happened(call)]
-    if document["fence"] > len(takings):
-        yield f"its fence is {document['fence']}, and it was taken over {len(takings)} times at most"
+    takers = {call.body["run_id"] for call in sent if call.action == "take_over" and _may_have_happened(call)}
+    if document["fence"] > len(takers):
+        yield f"its fence is {document['fence']}, and {len(takers)} runs have taken it over, each once"
     known = owners.get(document["fence"])
     if known is not None and known != document["runId"]:
         yield f"its fence {document['fence']} belongs to {known}, its document says {document['runId']}"
@@ -242,6 +244,16 @@ def _may_have_happened(call: Call) -> bool:
     """Whether a heartbeat or a take-over may have changed the hold. An error does not say that it did not: the answer
     to a first attempt may have been lost, and the hold's time have run out before the second."""
     return call.is_open_ended or (call.answer is not None and call.answer.said in ("done", "expired", "conflict"))
+
+
+def _was_owner(call: Call, sent: list[Call]) -> bool:
+    """Whether the run of a take-over may have had the work before: by another call, or by this one's first attempt."""
+    return any(
+        other.action in ("hold", "take_over")
+        and other.body["run_id"] == call.body["run_id"]
+        and (other is not call or any(fault.startswith("Commit") for fault in call.faults))
+        for other in sent
+    )
 
 
 def _audit_claim(call: Call, document: Mapping[str, Any]) -> Iterator[str]:

@@ -30,7 +30,8 @@ class Hold:
     """One hold and what became of it. Amounts in microcredits.
 
     `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `fence` counts
-    the runs that took the work over: a run with an older number is refused. `entry_seq` and `entry_hash` are those of
+    the runs that took the work over: a run with an older number is refused, and so are all of `former_runs`, who had it
+    before. `entry_seq` and `entry_hash` are those of
     the last entry made for it: its own, then its resolution's; a refused hold has none. `placed_seq` is the
     number of its own.
     """
@@ -51,6 +52,7 @@ class Hold:
     refusal: Refusal | None = None
     fence: int = 0
     placed_seq: int = 0
+    former_runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +304,7 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "refusal": asdict(hold.refusal) if hold.refusal is not None else None,
         "fence": hold.fence,
         "placedSeq": hold.placed_seq,
+        "formerRuns": list(hold.former_runs),
     }
 
 
@@ -324,4 +327,5 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         refusal=Refusal(**refusal) if refusal is not None else None,
         fence=document.get("fence", 0),
         placed_seq=document.get("placedSeq", 0),
+        former_runs=tuple(document.get("formerRuns", ())),
     )
