@@ -220,14 +220,17 @@ def _may_resolve(call: Call, entry: Entry) -> bool:
 
 
 def _audit_owners(sent: list[Call], document: Mapping[str, Any]) -> Iterator[str]:
-    """Nobody shares a fence: each number belongs to one run."""
+    """Nobody shares a fence, and nobody has two: a run that was taken over cannot take the work back."""
     owners: dict[int, str] = {}
+    fences: dict[str, int] = {}
     for call in sent:
         if call.answer is None or call.answer.said != "done" or call.action not in ("hold", "take_over"):
             continue
         fence, run_id = call.answer.values["fence"], call.answer.values["run_id"]
         if owners.setdefault(fence, run_id) != run_id:
             yield f"the runs {owners[fence]} and {run_id} have the fence {fence}"
+        if fences.setdefault(run_id, fence) != fence:
+            yield f"the run {run_id} has the fences {fences[run_id]} and {fence}"
         if call.action == "take_over" and run_id != call.body["run_id"]:
             yield f"a run took it over for another one: {call}"
         if fence > document["fence"]:

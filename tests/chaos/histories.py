@@ -211,7 +211,7 @@ class History:
         if action == "extend":
             body = {"fence": fence or 0}
         elif action == "take_over":
-            body = {"run_id": self._id("run") if run is None or self._random.random() < 0.8 else run[0]}
+            body = {"run_id": self._id("run") if run is None or self._random.random() < 0.7 else run[0]}
         elif action == "capture":
             body = {"amount": self._amount(60), "counter": "revenue:chat", "note": "done", "fence": fence}
         else:
