@@ -31,7 +31,9 @@ def main() -> int:
         return journeys(range(arguments.journey, arguments.journey + 1), arguments.seconds)
     if arguments.seed is not None:
         return simulate(range(arguments.seed, arguments.seed + 1), arguments.seconds, is_single=True)
-    failed = simulate(range(arguments.first, arguments.first + arguments.seeds), arguments.seconds, is_single=False)
+    failed = 0
+    if arguments.seeds:
+        failed = simulate(range(arguments.first, arguments.first + arguments.seeds), arguments.seconds, is_single=False)
     if arguments.journeys:
         failed |= journeys(range(arguments.first, arguments.first + arguments.journeys), arguments.seconds)
     return failed
