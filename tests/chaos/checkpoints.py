@@ -35,3 +35,5 @@ def audit_checkpoints(books: Mapping[str, Books], documents: Documents, *, is_se
             yield f"the leaf of {uid} is no entry of its account: {line}"
         elif (line["posted"], line["counters"]) != (account.states[seq].posted, dict(account.states[seq].counters)):
             yield f"the leaf of {uid} has another balance: {line}"
+        elif is_settled and seq < len(account.entries):
+            yield f"the leaf of {uid} is entry {seq}, the newest is {len(account.entries)}"

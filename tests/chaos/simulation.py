@@ -159,9 +159,6 @@ class Simulation:
             self._finish(self._baton.start("sweeper", lambda: self._sweep(instance)))
             if len(self.calls) == before:
                 break
-        if self._profile.checkpoints:
-            for _ in range(2):
-                self._perform_now(instance, Wish("checkpoint", (), "", {}))
 
     def _ask_again(self) -> None:
         """After a top-up everything that was refused stays refused, and what was done stays what it was."""
@@ -177,6 +174,9 @@ class Simulation:
                 self._perform_now(instance, Wish(call.action, call.accounts, call.id, call.body))
         self._time_ms += int(LIFETIME_MAX.total_seconds() * 1000) + 60_000
         self._finish(self._baton.start("sweeper", lambda: self._sweep(instance)))
+        if self._profile.checkpoints:
+            for _ in range(2):
+                self._perform_now(instance, Wish("checkpoint", (), "", {}))
 
     def _final_audit(self) -> None:
         self._audit(is_settled=True)
