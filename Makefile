@@ -2,9 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+SEEDS ?= 100
+SEED ?=
+JOURNEYS ?= 0
+JOURNEY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check format acceptance bench requirements clean
+.PHONY: help setup demo dev test check simulate format acceptance bench requirements clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +34,10 @@ check: setup ## What CI runs: format, lint, types, architecture, requirements, t
 	$(BIN)/lint-imports
 	$(BIN)/python tools/requirements.py --check
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+simulate: setup ## Simulate the ledger on bad days (SEEDS=1000 JOURNEYS=10; SEED=n or JOURNEY=n to replay one)
+	@PYTHONPATH=tests $(BIN)/python -m chaos --seeds $(SEEDS) --journeys $(JOURNEYS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(JOURNEY),--journey $(JOURNEY)) $(ARGS)
 
 format: setup ## Format and fix what can be fixed
 	@$(BIN)/ruff format .

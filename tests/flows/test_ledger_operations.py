@@ -272,6 +272,24 @@ def test_work_that_was_taken_over_is_fenced(ledger: Ledger, account: Callable[[i
     balanced(ledger, uid)
 
 
+def test_a_run_that_was_taken_over_cannot_take_the_work_back(
+    backend: Backend, ledger: Ledger, account: Callable[[int], str]
+) -> None:
+    """Its task may be delivered again at any time, and would fence the run that goes on with the work."""
+    uid = account(100)
+    place(ledger, uid, "work", 50, run_id="first")
+    for run_id in ("second", "third"):
+        ledger.take_over(uid, "work", run_id=run_id)
+    for run_id in ("first", "second"):
+        with pytest.raises(Conflict, match="taken over"):
+            ledger.take_over(uid, "work", run_id=run_id)
+    # Another instance, which has to read it from the documents.
+    taken = backend.ledger(now=ledger._appender.now).take_over(uid, "work", run_id="third")
+    assert (taken.run_id, taken.fence, taken.former_runs) == ("third", 2, ("first", "second"))
+    assert ledger.capture(uid, "work", 20, counter="revenue:chat", fence=2).hold.captured == 20
+    balanced(ledger, uid)
+
+
 def test_a_hold_whose_time_is_up_cannot_be_taken_over(
     ledger: Ledger, account: Callable[[int], str], clock: Clock
 ) -> None:

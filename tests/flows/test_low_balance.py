@@ -1,6 +1,5 @@
 """Low balances: told once for each crossing, whatever becomes of the deliveries."""
 
-import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -391,26 +390,14 @@ def test_a_check_is_its_owners_and_tells_nobody(backend: Backend) -> None:
     assert dump(backend) == before
 
 
-def test_everything_that_is_kept_of_a_person_can_be_exported(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    from concierge import config, wiring
-
+def test_everything_that_is_kept_of_a_person_is_in_the_export(backend: Backend) -> None:
     client = backend.funded(THRESHOLD + 100)
     backend.answer(client, "hello")
     backend.idle()
-    for name, value in {**backend.stack.environment, "GOOGLE_CLOUD_PROJECT": backend.stack.project}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(wiring, "firebase_app", lambda: backend.admin_app)
-    monkeypatch.setattr(wiring, "firestore_client", lambda: backend.firestore)
-    built = (config.settings, wiring.usage, wiring.low_balance, wiring.events)
-    try:
-        exported = wiring.usage_export(uid_of(client))
-    finally:
-        for cached in built:
-            cached.cache_clear()
-    json.dumps(exported)
-    (month,) = exported["usage"].values()
-    ((day, kinds),) = month["days"].items()
-    assert date.fromisoformat(f"{next(iter(exported['usage']))}-{day}")
+    sections = call(backend, client, "GET", f"/accounts/{uid_of(client)}/export").json()["sections"]
+    (month,) = sections["usage"]
+    ((day, kinds),) = sections["usage"][month]["days"].items()
+    assert date.fromisoformat(f"{month}-{day}")
     assert kinds["chat"]["scripted"]["requests"] == 1
-    assert exported["lowBalance"]["thresholdMicrocredits"] == THRESHOLD
-    assert exported["lowBalance"]["state"]["announced"] == 1
+    assert sections["lowBalance"]["thresholdMicrocredits"] == THRESHOLD
+    assert sections["lowBalance"]["state"]["announced"] == 1

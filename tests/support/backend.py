@@ -80,6 +80,10 @@ class Backend:
     def clear_faults(self) -> None:
         self._hub.delete("/faults").raise_for_status()
 
+    def advance_clock(self, seconds: float) -> None:
+        """Moves the clock of all embedded services forward; what is scheduled meanwhile is due at once."""
+        self._hub.post("/clock", json={"advanceSeconds": seconds}).raise_for_status()
+
     def sweep(self) -> None:
         """Runs the scheduled sweeper now and waits for it."""
         self._hub.post("/schedules/sweep/run").raise_for_status()

@@ -39,7 +39,8 @@ class Hold:
     """One hold and what became of it. Amounts in microcredits.
 
     `run_id` names the run that placed it: whoever finds another run's id there did not win the claim. `fence` counts
-    the runs that took the work over: a run with an older number is refused. `entry_seq` and `entry_hash` are those of
+    the runs that took the work over: a run with an older number is refused, and so are all of `former_runs`, who had it
+    before. `entry_seq` and `entry_hash` are those of
     the last entry made for it: its own, then its resolution's; a refused hold has none. `placed_seq` is the
     number of its own. `work` is None where the owner placed the hold directly, and in holds of earlier versions.
     """
@@ -61,6 +62,7 @@ class Hold:
     fence: int = 0
     placed_seq: int = 0
     work: Work | None = None
+    former_runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +366,7 @@ def hold_to_document(hold: Hold) -> dict[str, Any]:
         "fence": hold.fence,
         "placedSeq": hold.placed_seq,
         "work": asdict(hold.work) if hold.work is not None else None,
+        "formerRuns": list(hold.former_runs),
     }
 
 
@@ -387,4 +390,5 @@ def hold_from_document(uid: str, hold_id: str, document: dict[str, Any]) -> Hold
         fence=document.get("fence", 0),
         placed_seq=document.get("placedSeq", 0),
         work=Work(**work) if work is not None else None,
+        former_runs=tuple(document.get("formerRuns", ())),
     )

@@ -122,17 +122,21 @@ class Reservations:
     def take_over(self, uid: str, hold_id: str, *, run_id: str) -> Hold:
         """Another run goes on with the work: its fence is one higher, and the run before it is refused from here on.
 
-        The same run again finds itself the owner. Raises Conflict if the hold is resolved, HoldExpired, NotFound,
-        Unavailable.
+        The same run again finds itself the owner; a run that was taken over meanwhile is refused, and cannot take the
+        work back, however late or often its call arrives. Raises Conflict for that and if the hold is resolved,
+        HoldExpired, NotFound, Unavailable.
         """
 
         def body(read: AccountRead) -> Outcome[Hold]:
             hold = _open_hold(read, hold_id, None)
             if hold.run_id == run_id:
                 return hold, ()
+            if run_id in hold.former_runs:
+                raise _taken_over(hold_id)
             if hold.expires_at <= self._appender.now():
                 raise _expired(hold)
-            taken = replace(hold, run_id=run_id, fence=hold.fence + 1)
+            former_runs = (*hold.former_runs, hold.run_id)
+            taken = replace(hold, run_id=run_id, fence=hold.fence + 1, former_runs=former_runs)
             return taken, [(read, Change(hold_to_document(taken)))]
 
         return self._run(uid, hold_id, body)
