@@ -96,6 +96,11 @@ class Backend:
         status: int = answer.json()["status"]
         return status
 
+    def run_schedule(self, function: str) -> int:
+        """Runs a scheduled function now and waits for it; the HTTP status it ended with."""
+        status: int = self._hub.post(f"/schedules/{function}/run").raise_for_status().json()["status"]
+        return status
+
     def restart_functions(self, **environment: str) -> None:
         """Starts the functions anew; the variables are set for that one process, not for one that follows a crash."""
         answer = self._hub.post("/functions/restart", json={"environment": environment}).raise_for_status()

@@ -14,6 +14,7 @@ from concierge.credits.bonus.reviews import BonusReviews
 from concierge.credits.bonus.service import WelcomeBonus
 from concierge.credits.mirror import BalanceMirror
 from concierge.ledger.checkpoints.service import Checkpoints
+from concierge.ledger.integrity.service import Integrity
 from concierge.ledger.service import Ledger
 
 
@@ -30,3 +31,4 @@ class ApiDeps:
     bonus_reviews: Callable[[], BonusReviews]
     mirror: Callable[[], BalanceMirror]
     estimate: Callable[[dict[str, Any]], Any]
+    integrity: Callable[[], Integrity]

@@ -102,6 +102,10 @@ class BalanceMirror:
         """Whether the mirror shows just this head: one read, for whoever looks through many."""
         return _amounts(self._reference(paths.balance(uid)).get()) == _side(head)
 
+    def shown(self, uid: str) -> Any:
+        """What the mirror says of a balance, whatever that is; None for nothing."""
+        return self._reference(paths.balance(uid)).get()
+
     def reviews(self) -> dict[str, Any]:
         """The conflicts that wait for an administrator, by user."""
         found: dict[str, Any] | None = self._reference(paths.MIRROR_REVIEWS).get()

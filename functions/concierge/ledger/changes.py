@@ -8,10 +8,12 @@ its commit shows, so a consumer looks a margin further back than it has seen, an
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.cloud import firestore
 
 from concierge import paths
+from concierge.kit.logging import log
 from concierge.ledger.repository import BUCKETS, head_from_document
 from concierge.ledger.transfers import Head
 
@@ -48,23 +50,29 @@ class ChangeFeed:
         if cursor is not None:
             query = query.where(filter=firestore.FieldFilter("changedAt", ">", cursor - MARGIN))
         for snapshot in query.order_by("changedAt").stream(read_time=at):
-            document = snapshot.to_dict()
-            yield ChangedAccount(snapshot.id, head_from_document(document), document["changedAt"])
+            yield from _changed(snapshot)
 
     def rotate(self, consumer: str, limit: int) -> list[ChangedAccount]:
         """The next `limit` accounts in the order of their ids, for who looks at all of them in turns; after the last
         one the first again."""
+        snapshots = self._rotated(consumer, self._client.collection(paths.ACCOUNTS), limit)
+        return [account for snapshot in snapshots for account in _changed(snapshot)]
+
+    def rotate_names(self, consumer: str, limit: int, *, of_validations: bool = False) -> list[str]:
+        """As `rotate`, the ids alone, whatever the documents hold; or those of all accounts ever validated."""
+        collection = self._client.collection(paths.VALIDATIONS if of_validations else paths.ACCOUNTS)
+        return [snapshot.id for snapshot in self._rotated(consumer, collection, limit, fields=())]
+
+    def _rotated(self, consumer: str, collection: Any, limit: int, fields: tuple[str, ...] | None = None) -> list[Any]:
         reference = self._reference(consumer)
         state = reference.get().to_dict() or {}
-        query = self._client.collection(paths.ACCOUNTS).order_by("__name__").limit(limit)
+        query = collection.order_by("__name__").limit(limit)
+        if fields is not None:
+            query = query.select(fields)
         if state.get("after"):
-            query = query.start_after({"__name__": self._client.collection(paths.ACCOUNTS).document(state["after"])})
-        found = [
-            ChangedAccount(snapshot.id, head_from_document(document), document.get("changedAt", snapshot.update_time))
-            for snapshot in query.stream()
-            if (document := snapshot.to_dict())
-        ]
-        reference.set({"after": found[-1].uid if len(found) == limit else None})
+            query = query.start_after({"__name__": collection.document(state["after"])})
+        found = list(query.stream())
+        reference.set({"after": found[-1].id if len(found) == limit else None})
         return found
 
     def load_cursor(self, consumer: str) -> datetime | None:
@@ -80,3 +88,12 @@ class ChangeFeed:
 
     def _reference(self, consumer: str) -> firestore.DocumentReference:
         return self._client.collection(paths.HOUSEKEEPING).document(consumer)
+
+
+def _changed(snapshot: Any) -> Iterator[ChangedAccount]:
+    """The account; none for a head that somebody has made unreadable, which must not keep all others waiting."""
+    document = snapshot.to_dict()
+    try:
+        yield ChangedAccount(snapshot.id, head_from_document(document), document.get("changedAt", snapshot.update_time))
+    except KeyError as error:
+        log("CRITICAL", "account.unreadable", uid=snapshot.id, error=error)

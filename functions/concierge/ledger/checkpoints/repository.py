@@ -171,12 +171,12 @@ class CheckpointRepository:
         snapshot = self._leaves.document(uid).get()
         return _leaf(snapshot.to_dict()) if snapshot.exists else None
 
-    def leaves(self, uids: Sequence[str]) -> "dict[str, tuple[AccountLeaf | None, Any]]":
-        """By uid: the latest leaf, None if there is none; and the snapshot it is from."""
+    def leaves(self, uids: Sequence[str], at: datetime | None = None) -> "dict[str, tuple[AccountLeaf | None, Any]]":
+        """By uid: the latest leaf, as of now or of a moment, None if there is none; and the snapshot it is from."""
         found: dict[str, tuple[AccountLeaf | None, Any]] = {}
         for begin in range(0, len(uids), _BATCH):
             references = [self._leaves.document(uid) for uid in uids[begin : begin + _BATCH]]
-            for snapshot in self._client.get_all(references):
+            for snapshot in self._client.get_all(references, read_time=at):
                 found[snapshot.id] = (_leaf(snapshot.to_dict()) if snapshot.exists else None, snapshot)
         return found
 
