@@ -46,6 +46,7 @@ def seal_state(keyring: Keyring, ledger_id: str, uid: str, state: State) -> dict
             "holds": {
                 hold_id: [hold.amount, hold.seq, hold.hash, hold.at] for hold_id, hold in state.progress.holds.items()
             },
+            "seals": state.progress.seals,
             "anchor": state.anchor,
             "habits": dict(state.habits),
         }
@@ -66,7 +67,7 @@ def open_state(keyring: Keyring, ledger_id: str, uid: str, document: Mapping[str
     if (fields["v"], fields["ledger"], fields["uid"]) != (_VERSION, ledger_id, uid):
         return None
     holds = {hold_id: OpenHold(*values) for hold_id, values in fields["holds"].items()}
-    return State(Progress(Head(**fields["head"]), holds), fields["anchor"], fields["habits"])
+    return State(Progress(Head(**fields["head"]), holds, fields["seals"]), fields["anchor"], fields["habits"])
 
 
 def seal_cursor(keyring: Keyring, ledger_id: str, uid: str, progress: Progress) -> str | None:

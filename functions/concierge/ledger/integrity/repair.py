@@ -102,7 +102,7 @@ class Repairer:
         result = Repair(uid, applied=True)
         for _ in range(_ATTEMPTS):
             found = self.examine(uid)
-            result.before = result.before or list(found.damages)
+            result.before = result.before or list(found.damages) or self._reported(found)
             if not found.damages and not found.account.quarantined:
                 if result.before:
                     self._repository.close_report(uid, by=actor)
@@ -117,10 +117,15 @@ class Repairer:
 
     def examine(self, uid: str) -> Examination:
         """All of an account now, against everything that is known of it from elsewhere."""
+        # What is known from elsewhere is read first: of an account that moves, it is never ahead then.
+        anchors, state = self._backups.anchors(uid), self._validation.state(uid)
         account = self._repository.account(uid)
-        anchors = self._backups.anchors(uid)
-        anchors |= self._validation.anchors(uid, self._validation.state(uid), account.read_at)
-        return self._examiner.whole(account, anchors)
+        return self._examiner.whole(account, anchors | self._validation.anchors(uid, state, account.read_at))
+
+    def _reported(self, found: Examination) -> list[Damage]:
+        """Why an account is quarantined in which nothing is wrong any more."""
+        report = self._repository.report(found.account.uid) if found.account.quarantined else None
+        return [Damage(**damage) for damage in (report or {}).get("damages", ())]
 
     def _contain(self, found: Examination, result: Repair) -> bool:
         """Nothing is appended while the ledger's own documents are repaired; False if the account has just changed."""

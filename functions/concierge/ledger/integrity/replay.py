@@ -17,6 +17,7 @@ kind:
 and, from verification.py, all that can be wrong with the entries themselves.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from typing import Any
 
 from concierge.ledger.entries import StoredEntry
 from concierge.ledger.repository import HoldState, bucket_of
-from concierge.ledger.transfers import COUNTER_OPENING, RESOLUTION_KINDS, Head
+from concierge.ledger.transfers import COUNTER_OPENING, GENESIS_HASH, RESOLUTION_KINDS, Head
 from concierge.ledger.verification import ChainState, Finding
 
 _STATES: Mapping[str, HoldState] = {"capture": "captured", "release": "released", "expire": "expired"}
@@ -60,10 +61,12 @@ class OpenHold:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an account has been replayed: the head there and the holds that are open there."""
+    """How far an account has been replayed: the head there, the holds that are open there, and a running digest of the
+    entries' key ids and signatures, which their hashes do not cover."""
 
     head: Head = field(default_factory=Head)
     holds: Mapping[str, OpenHold] = field(default_factory=dict)
+    seals: str = GENESIS_HASH
 
     @property
     def chain(self) -> ChainState:
@@ -101,7 +104,9 @@ class Derivation:
     genuine is for the verification to say."""
 
     def __init__(self, start: Progress | None = None) -> None:
-        self.open: dict[str, OpenHold] = dict(start.holds) if start is not None else {}
+        start = start or Progress()
+        self.open: dict[str, OpenHold] = dict(start.holds)
+        self._seals = bytes.fromhex(start.seals)
         self.holds: dict[str, HoldTruth] = {}
         self.operations: dict[str, OperationTruth] = {}
         self.newest: dict[str, Any] = {}
@@ -112,7 +117,13 @@ class Derivation:
             self.take(entry)
             yield entry
 
+    @property
+    def seals(self) -> str:
+        return self._seals.hex()
+
     def take(self, entry: StoredEntry) -> None:
+        seal = entry.key_id.encode(errors="surrogatepass") + b"\x00" + entry.signature
+        self._seals = hashlib.sha256(self._seals + seal).digest()
         try:
             fields = entry.fields()
             kind, amount, op_id, at = fields["kind"], fields["amount"], fields["opId"], fields["at"]

@@ -139,7 +139,9 @@ class Validation:
         while True:
             if not self._anchors_hold(account, start, anchors):
                 return self._look_closer(run, account.uid, state)
-            found = self._examiner.page(account, start.progress, anchors, _PAGE_ENTRIES, open_holds=state is None)
+            # The holds that were open before this run were compared before this run.
+            opened = state is None or start is not state
+            found = self._examiner.page(account, start.progress, anchors, _PAGE_ENTRIES, open_holds=opened)
             run.count(documents=found.entries + len(found.derivation.holds) + len(found.derivation.operations))
             if found.damages or (found.complete and self._mirror_differs(account, found)):
                 return self._look_closer(run, account.uid, start if start.progress.head.seq else state)
@@ -183,10 +185,11 @@ class Validation:
         until = run.report["documents"] + self._policy.rotation_documents
         while run.report["documents"] < until:
             uids = self._feed.rotate_names(_ROTATION, _TURN_ACCOUNTS)
+            # All of these in any case: the place in the order is behind them now.
+            self._all(run, self._repository.accounts(uids), self._reread)
             if not uids or first in uids:
                 return
             first = first or uids[0]
-            self._all(run, self._repository.accounts(uids), self._reread)
 
     def _reread(self, run: "_Run", account: AccountDocument, state: State | None, anchors: Anchors) -> bool:
         """Whether an account is what it was when it was verified, all of it."""
