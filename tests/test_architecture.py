@@ -39,6 +39,7 @@ def test_importing_main_loads_nothing_heavy() -> None:
     [
         ("credits", {"concierge", "pydantic"}),
         ("http", {"concierge", "pydantic"}),
+        ("integrity", {"concierge", "pydantic"}),
         ("assistant", {"concierge", "pydantic", "openai"}),
     ],
 )

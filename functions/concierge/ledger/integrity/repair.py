@@ -134,9 +134,9 @@ class Repairer:
             return True
         if all(damage.code == "MIRROR_MISMATCH" for damage in found.damages):
             return True
-        self._repository.save_report(account.uid, found.damages, quarantined=True, found_at=account.read_at)
         if not self._repository.quarantine(account):
             return False
+        self._repository.save_report(account.uid, found.damages, quarantined=True, found_at=account.read_at)
         fault_point("repair.quarantined")
         result.actions.append("quarantined the account")
         return False

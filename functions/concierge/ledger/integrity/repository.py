@@ -28,6 +28,7 @@ from concierge.ledger.transfers import Head
 
 DAMAGES_KEPT = 100
 _BATCH = 300
+_ATTEMPTS = 10
 _ENTRY_NAME = re.compile(r"\d{12}")
 LOST_RACE = (google_exceptions.FailedPrecondition, google_exceptions.AlreadyExists, google_exceptions.NotFound)
 
@@ -156,8 +157,18 @@ class IntegrityRepository:
         return holds, operations
 
     def quarantine(self, account: AccountDocument) -> bool:
-        """Nothing can be appended from here on. False if the account has changed since it was read."""
-        return self._replace(account.snapshot, {"quarantined": True})
+        """Nothing can be appended from here on, however busy the account is: whoever has read its head before is
+        refused. False if it was repaired since it was read: then what was found is not true any more."""
+        for _ in range(_ATTEMPTS):
+            report = self._report(account.uid).get()
+            if report.exists and report.get("state") == "repaired" and report.update_time > account.read_at:
+                return False
+            now = self.account(account.uid)
+            if now.document is None or now.quarantined or self._replace(now.snapshot, {"quarantined": True}):
+                return True
+        # One field by itself takes nothing away from what others write.
+        account.snapshot.reference.update({"quarantined": True})
+        return True
 
     # Validation.
 
@@ -183,11 +194,11 @@ class IntegrityRepository:
     # Reports.
 
     def report(self, uid: str) -> dict[str, Any] | None:
-        document: dict[str, Any] | None = self.client.collection(paths.INTEGRITY_REPORTS).document(uid).get().to_dict()
+        document: dict[str, Any] | None = self._report(uid).get().to_dict()
         return document
 
     def save_report(self, uid: str, damages: Sequence[Damage], *, quarantined: bool, found_at: datetime) -> None:
-        self.client.collection(paths.INTEGRITY_REPORTS).document(uid).set(
+        self._report(uid).set(
             {
                 "uid": uid,
                 "state": "damaged",
@@ -200,7 +211,7 @@ class IntegrityRepository:
 
     def close_report(self, uid: str, *, by: str) -> None:
         """Nothing is wrong any more."""
-        self.client.collection(paths.INTEGRITY_REPORTS).document(uid).set(_closed(uid, by), merge=True)
+        self._report(uid).set(_closed(uid, by), merge=True)
 
     def repairs(self, uid: str, limit: int = 20) -> list[dict[str, Any]]:
         """The repairs of an account, oldest first."""
@@ -232,7 +243,7 @@ class IntegrityRepository:
             },
         )
         batch.set(
-            self.client.collection(paths.INTEGRITY_REPORTS).document(account.uid),
+            self._report(account.uid),
             _closed(account.uid, actor),
             merge=True,
         )
@@ -267,6 +278,9 @@ class IntegrityRepository:
             except LOST_RACE:
                 return False
         return True
+
+    def _report(self, uid: str) -> Any:
+        return self.client.collection(paths.INTEGRITY_REPORTS).document(uid)
 
     def _replace(self, snapshot: Any, fields: dict[str, Any]) -> bool:
         try:
