@@ -19,10 +19,10 @@ from support.waiting import eventually
 
 from concierge.errors import AccountFrozen
 from concierge.ledger.integrity.progress import State, open_state, seal_state
-from concierge.ledger.integrity.replay import Progress
+from concierge.ledger.integrity.replay import Derivation, Progress
 from concierge.ledger.integrity.validation import _Run
+from concierge.ledger.repository import head_from_document
 from concierge.ledger.signatures import Keyring
-from concierge.ledger.transfers import Head
 
 KEYRING = Keyring.from_text(SIGNING_KEY, [])
 
@@ -161,8 +161,20 @@ def counted(page: Any, uid: str, reads: list[int]) -> Any:
 def test_a_state_that_was_forged_is_not_believed(backend: Backend, victim: Victim) -> None:
     """A whole chain is signed with another key, and the validation's own record says that it was verified."""
     victim.forge_chain()
-    head = victim.head.get().to_dict()
-    forged = State(Progress(Head(seq=9, hash=head["headHash"], posted=head["posted"], held=head["held"])))
+    derivation = Derivation()
+    for entry in backend.ledger().entries(victim.uid):
+        derivation.take(entry)
+    victim.head.update({"counters": {"expense:bonus": -victim.head.get().get("posted")}})
+    head = replace(head_from_document(victim.head.get().to_dict()), quarantined=False)
+    # All there is agrees with it, but for the key; nothing is shown that could contradict.
+    backend.idle()
+    backend.admin(f"balances/{victim.uid}").delete()
+    forged = State(Progress(head, derivation.open, derivation.seals))
+    for hold in derivation.holds:
+        truth = derivation.holds[hold]
+        victim.hold_document(hold).update({"entryHash": truth.entry_hash})
+    for op_id, done in derivation.operations.items():
+        victim.operation(op_id).update({"hash": done.hash, "amount": done.amount})
     document = backend.firestore.document(f"validations/{victim.uid}")
     document.set(seal_state(STRANGER, backend.stack.project, victim.uid, forged))
     validate(backend)
@@ -342,7 +354,7 @@ def test_what_is_unusual_is_told_once(backend: Backend) -> None:
     assert alerts(backend, victim.uid) == [("LARGE_CREDIT", 1)]
     for number in range(3):
         ledger.adjust(victim.uid, op_id=f"a{number}", amount=-1, counter="expense:support", memo="m", actor="a")
-    run.validate()
+        run.validate()
     ledger.clawback(victim.uid, op_id="dispute", amount=2_000_000, counter="liability:stripe")
     run.validate()
     run.validate()
@@ -405,6 +417,21 @@ def test_the_owner_verifies_in_pages(backend: Backend) -> None:
     backend.firestore.document(f"accounts/{uid}/holds/h6").update({"amount": 11})
     last = call(backend, client, "GET", "/credits/validate-chain", params={"limit": 3, "cursor": pages[3]["next"]})
     assert [(found["seq"], found["code"]) for found in last.json()["findings"]] == [(8, "HOLD_MISMATCH")]
+
+
+def test_a_page_is_not_held_against_what_came_after_it(backend: Backend, victim: Victim) -> None:
+    """Between its look at the account and its look at the validation's record, the account moves and is validated."""
+    run = instance(backend)
+    state_now = run.validation.state
+
+    def moved(uid: str) -> State | None:
+        victim.hold("meanwhile")
+        validate(backend)
+        return state_now(uid)
+
+    run.validation.state = moved  # type: ignore[method-assign]
+    page = run.verify_page(victim.uid, None, 5_000)
+    assert (page.damages, page.head.seq, page.complete) == ([], 9, True)
 
 
 def test_wrong_calls_are_refused_and_write_nothing(backend: Backend) -> None:
