@@ -96,6 +96,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("uid")
         command.add_argument("--reason", required=True)
         command.set_defaults(run=_ledger_freeze, frozen=act == "freeze")
+    replay = ledger_commands.add_parser("replay", help="rebuild accounts from entries alone, and compare")
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("uid", nargs="?")
+    which.add_argument("--all", action="store_true", help="every account there is")
+    replay.set_defaults(run=_ledger_replay)
+    repair = ledger_commands.add_parser("repair", help="say what would repair an account, or do it")
+    repair.add_argument("uid")
+    repair.add_argument("--apply", action="store_true", help="do it, and lift the quarantine if nothing is wrong then")
+    repair.add_argument("--reason", default="repaired by an operator", help="kept with the repair")
+    repair.set_defaults(run=_ledger_repair)
+    backup = ledger_commands.add_parser("backup", help="save entries that are not saved yet to Cloud Storage")
+    backup.set_defaults(run=_ledger_backup)
     return parser
 
 
@@ -175,6 +187,24 @@ def _ledger_freeze(parsed: argparse.Namespace) -> int:
     from cli import operator
 
     return operator.set_frozen(parsed.uid, parsed.reason, frozen=parsed.frozen)
+
+
+def _ledger_replay(parsed: argparse.Namespace) -> int:
+    from cli import integrity
+
+    return integrity.replay(parsed.uid)
+
+
+def _ledger_repair(parsed: argparse.Namespace) -> int:
+    from cli import integrity
+
+    return integrity.repair(parsed.uid, apply=parsed.apply, reason=parsed.reason)
+
+
+def _ledger_backup(parsed: argparse.Namespace) -> int:
+    from cli import integrity
+
+    return integrity.backup()
 
 
 _STARTS_STACK = (_demo, _dev, _execute)

@@ -81,6 +81,22 @@ def usage_rollup(event: scheduler_fn.ScheduledEvent) -> None:
     usage.roll_up()
 
 
+@scheduler_fn.on_schedule(schedule="every 10 minutes", timeout_sec=540, secrets=[LEDGER_SIGNING_KEY])
+def validate(event: scheduler_fn.ScheduledEvent) -> None:
+    """Compares what is stored with what the entries of the ledger say."""
+    from concierge.entrypoints import integrity
+
+    integrity.validate()
+
+
+@scheduler_fn.on_schedule(schedule="every 15 minutes", timeout_sec=540, secrets=[LEDGER_SIGNING_KEY])
+def backup(event: scheduler_fn.ScheduledEvent) -> None:
+    """Saves new entries to Cloud Storage."""
+    from concierge.entrypoints import integrity
+
+    integrity.backup()
+
+
 @https_fn.on_request(secrets=[LEDGER_SIGNING_KEY, CHECKPOINT_SIGNING_KEY, IDENTITY_HASH_KEY])
 def api(request: https_fn.Request) -> https_fn.Response:
     """Everything under /api."""

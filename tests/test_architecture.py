@@ -40,6 +40,7 @@ def test_importing_main_loads_nothing_heavy() -> None:
         ("credits", {"concierge", "pydantic"}),
         ("usage", {"concierge", "pydantic"}),
         ("http", {"concierge", "pydantic"}),
+        ("integrity", {"concierge", "pydantic"}),
         ("assistant", {"concierge", "pydantic", "openai"}),
     ],
 )

@@ -36,10 +36,16 @@ LEAVES = "leaves"
 USAGE = "usage"
 USAGE_ROLLUP = "usageRollup"
 USAGE_OVERALL = "usageOverall"
+VALIDATIONS = "validations"
+BACKUPS = "backups"
+INTEGRITY_REPORTS = "integrityReports"
+INTEGRITY_ALERTS = "integrityAlerts"
+INTEGRITY_REPAIRS = "integrityRepairs"
 
 # Cloud Storage.
 CHECKPOINT_OBJECTS = "checkpoints"
 _LEAF_FILES = f"{CHECKPOINT_OBJECTS}/leaves"
+_BACKUP_FILES = f"{BACKUPS}/entries"
 
 
 def request(uid: str, request_id: str) -> str:
@@ -94,6 +100,16 @@ def leaf_file(number: int, digest: str) -> str:
 def tile(path: str) -> str:
     """A tile of the checkpoints' tree, by its path within the tree."""
     return f"{CHECKPOINT_OBJECTS}/{path}"
+
+
+def backups_of(uid: str) -> str:
+    """What the names of all backup files of an account begin with."""
+    return f"{_BACKUP_FILES}/{quote(uid, safe='')}/"
+
+
+def backup_file(uid: str, first: int, last: int, last_hash: str, digest: str) -> str:
+    """The entries `first` to `last` of an account; `last_hash` is the last one's, `digest` the SHA-256 of the file."""
+    return f"{backups_of(uid)}{first:012d}-{last:012d}-{last_hash}-{digest}.jsonl"
 
 
 def as_url(path: str) -> str:

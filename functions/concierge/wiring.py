@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from concierge.ledger.checkpoints.notes import Verifier
     from concierge.ledger.checkpoints.publisher import CheckpointPublisher
     from concierge.ledger.checkpoints.service import Checkpoints
+    from concierge.ledger.integrity.alerts import Alert
+    from concierge.ledger.integrity.service import Integrity
     from concierge.ledger.service import Ledger
     from concierge.llm.openai_compatible import OpenAICompatibleProvider
     from concierge.models.catalogue import Catalogue
@@ -303,6 +305,50 @@ def low_balance() -> "LowBalance":
 
 
 @lru_cache(maxsize=1)
+def integrity() -> "Integrity":
+    from concierge.kit.microcredits import from_credits
+    from concierge.ledger.integrity.anomalies import Thresholds
+    from concierge.ledger.integrity.service import Integrity
+    from concierge.ledger.integrity.validation import Policy
+    from concierge.ledger.signatures import Keyring
+
+    configured = settings()
+    thresholds = Thresholds(
+        credit_max=from_credits(configured.anomaly_credit_amount),
+        adjustments_max=configured.anomaly_adjustments_per_day,
+        credits_max=configured.anomaly_credits_per_day,
+        burn_factor=configured.anomaly_burn_factor,
+        burn_min=from_credits(configured.anomaly_burn_amount),
+    )
+    policy = Policy(
+        thresholds,
+        rotation_documents=configured.validation_rotation_documents,
+        quarantine_max=configured.validation_quarantine_max,
+        overdue=timedelta(minutes=configured.anomaly_hold_overdue_minutes),
+    )
+    return Integrity(
+        firestore_client(),
+        Keyring.from_text(configured.require_signing_key(), configured.ledger_public_keys),
+        policy,
+        ledger_id=configured.ledger_name,
+        objects=objects,
+        shown=mirror().shown,
+        sync_mirror=lambda uid: mirror().sync(uid, "authoritative-wins"),
+        publish=_publish_alert,
+    )
+
+
+def _publish_alert(event_id: str, alert: "Alert") -> None:
+    from concierge.orchestration.events import Event
+    from concierge.orchestration.topics import IntegrityAlert
+
+    payload = IntegrityAlert(
+        code=alert.code, severity=alert.severity, uid=alert.uid, seq=alert.seq or None, message=alert.message
+    )
+    events().publish(Event(event_id, "integrity.alert", alert.uid or "ledger", payload))
+
+
+@lru_cache(maxsize=1)
 def provider() -> "OpenAICompatibleProvider":
     return build_provider(settings())
 
@@ -363,6 +409,7 @@ def api() -> "Flask":
             usage=usage,
             low_balance=low_balance,
             estimate=_estimate,
+            integrity=integrity,
         )
     )
 

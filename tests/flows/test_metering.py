@@ -77,7 +77,7 @@ def test_every_call_of_a_provider_is_charged_or_declared_free(backend: Backend, 
     made = list(journeys(backend, provider))
     backend.idle()
     backend.sweep()
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     assert backend.checkpoint() == 200
     assert backend.repair_mirrors() == 200
     seen = provider.seen[before:]

@@ -354,7 +354,7 @@ def test_the_month_is_that_of_the_settlement(backend: Backend) -> None:
 
 def test_many_requests_at_once_reconcile_to_the_microcredit(backend: Backend) -> None:
     """Of several people, from several instances, while roll-ups run all the time."""
-    backend.roll_up_usage()
+    backend.run_schedule("usage_rollup")
     clients = [backend.funded(100_000_000) for _ in range(3)]
     uids = [account(backend) for _ in range(3)]
     ended = threading.Event()
@@ -381,7 +381,7 @@ def test_many_requests_at_once_reconcile_to_the_microcredit(backend: Backend) ->
         finally:
             ended.set()
         assert all(roller.result() > 0 for roller in rollers)
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     for client in clients:
         found = analytics(backend, client)
         assert found["reconciled"] is True
@@ -397,17 +397,17 @@ def test_many_requests_at_once_reconcile_to_the_microcredit(backend: Backend) ->
 
 @pytest.mark.parametrize("point", FAULT_POINTS)
 def test_a_roll_up_that_dies_at_any_step_adds_nothing_twice(backend: Backend, point: str) -> None:
-    backend.roll_up_usage()
+    backend.run_schedule("usage_rollup")
     uids = [account(backend) for _ in range(4)]
     for uid in uids:
         use(backend, uid, 500)
     backend.restart_functions(CONCIERGE_FAULT=f"usage_rollup.{point}:exit")
-    assert backend.roll_up_usage() != 200
+    assert backend.run_schedule("usage_rollup") != 200
     backend.await_crash()
     # They go on between the crash and the next run.
     use(backend, uids[0], 77)
     for _ in range(2):
-        assert backend.roll_up_usage() == 200
+        assert backend.run_schedule("usage_rollup") == 200
     sums, check = overall(backend)
     assert sums == everybody(backend)
     assert check is not None and (check["difference"], check["unreconciled"]) == (0, 0)
@@ -419,7 +419,7 @@ def test_runs_at_the_same_time_add_nothing_twice(backend: Backend) -> None:
         with ThreadPoolExecutor(6) as pool:
             list(pool.map(lambda uid: use(backend, uid, 100 + step), uids))  # noqa: B023  # used up within the turn
             runs = [pool.submit(rollup(backend, accounts_per_commit=3).run) for _ in range(4)]
-            statuses = [pool.submit(backend.roll_up_usage) for _ in range(2)]
+            statuses = [pool.submit(backend.run_schedule, "usage_rollup") for _ in range(2)]
             assert all(run.result()["error"] == 0 for run in runs)
             assert {status.result() for status in statuses} == {200}
     rollup(backend).run()
@@ -569,15 +569,15 @@ def alerts(backend: Backend) -> Callable[[str], list[dict[str, Any]]]:
 def test_a_charge_that_was_not_counted_is_an_alert(
     backend: Backend, alerts: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    backend.roll_up_usage()
+    backend.run_schedule("usage_rollup")
     client = backend.funded(10_000_000)
     uid = uid_of(client)
     backend.answer(client, "hello")
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     assert analytics(backend, client)["reconciled"] is True
     backend.ledger().capture(uid, hold(backend, uid), 123, counter="revenue:chat")
     assert analytics(backend, client)["reconciled"] is False
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     eventually(lambda: alerts(uid), "the alert")
     assert [alert["differenceMicrocredits"] for alert in alerts(uid)] == [-123]
     assert alerts(uid)[0]["severity"] == "ERROR"
@@ -593,12 +593,12 @@ def test_a_charge_that_was_not_counted_is_an_alert(
     month.set({"days": {day: {"chat": {"lost": {"costMicrocredits": 123}}}}}, merge=True)
     assert analytics(backend, client)["reconciled"] is True
     use(backend, uid, 10)
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     assert analytics(backend, admin, scope="overall")["reconciled"] is True
 
 
 def test_a_count_that_was_edited_is_an_alert(backend: Backend, alerts: Callable[[str], list[dict[str, Any]]]) -> None:
-    backend.roll_up_usage()
+    backend.run_schedule("usage_rollup")
     client = backend.funded(10_000_000)
     uid = uid_of(client)
     backend.answer(client, "hello")
@@ -607,28 +607,28 @@ def test_a_count_that_was_edited_is_an_alert(backend: Backend, alerts: Callable[
     day = next(iter(sound["days"]))
     month.set({"days": {day: {"chat": {"scripted": {"costMicrocredits": ANSWER_COST + 1}}}}}, merge=True)
     assert analytics(backend, client)["reconciled"] is False
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     eventually(lambda: alerts(uid), "the alert")
     month.set(sound)
     use(backend, uid, 5)
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     assert analytics(backend, client)["reconciled"] is True
 
 
 def test_what_was_given_back_is_no_difference(backend: Backend, alerts: Callable[[str], list[dict[str, Any]]]) -> None:
-    backend.roll_up_usage()
+    backend.run_schedule("usage_rollup")
     client = backend.funded(10_000_000)
     uid = uid_of(client)
     ledger = backend.ledger()
     backend.answer(client, "hello")
     ledger.credit(uid, op_id="r1", kind="refund", amount=100, counter="revenue:chat")
     assert analytics(backend, client)["reconciled"] is True
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     backend.answer(client, "hello")
     ledger.credit(uid, op_id="r2", kind="refund", amount=ANSWER_COST, counter="revenue:chat")
     ledger.adjust(uid, op_id="a1", amount=-7, counter="revenue:chat", memo="m", actor="a")
     ledger.clawback(uid, op_id="c1", amount=9, counter="revenue:chat")
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     assert analytics(backend, client)["reconciled"] is True
     assert alerts(uid) == []
     found = backend.firestore.document(f"accounts/{uid}/usageRollup/state").get().to_dict()
@@ -648,16 +648,16 @@ def test_an_account_from_before_the_counters_starts_where_its_ledger_is(
     old.capture(uid, "old", 3_000, counter="revenue:chat")
     backend.answer(client, "hello")
     assert analytics(backend, client)["reconciled"] is True
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     state = backend.firestore.document(f"accounts/{uid}/usageRollup/state").get().to_dict()
     assert (state["opening"], state["cost"]) == (3_000, ANSWER_COST)
     backend.answer(client, "hello")
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     assert alerts(uid) == []
     assert analytics(backend, client)["reconciled"] is True
     # From here on, nothing is let pass any more.
     backend.ledger().capture(uid, hold(backend, uid), 5, counter="revenue:chat")
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     eventually(lambda: alerts(uid), "the alert")
     use(backend, uid, 5)
 
@@ -665,10 +665,10 @@ def test_an_account_from_before_the_counters_starts_where_its_ledger_is(
 def test_an_account_opened_later_has_no_starting_point(
     backend: Backend, alerts: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    backend.roll_up_usage()
+    backend.run_schedule("usage_rollup")
     uid = account(backend)
     backend.ledger().capture(uid, hold(backend, uid), 55, counter="revenue:chat")
-    assert backend.roll_up_usage() == 200
+    assert backend.run_schedule("usage_rollup") == 200
     eventually(lambda: alerts(uid), "the alert")
     assert alerts(uid)[0]["differenceMicrocredits"] == -55
 

@@ -100,10 +100,9 @@ class Backend:
         status: int = answer.json()["status"]
         return status
 
-    def roll_up_usage(self) -> int:
-        """Runs the scheduled roll-up of usage now and waits for it; the HTTP status it ended with."""
-        answer = self._hub.post("/schedules/usage_rollup/run").raise_for_status()
-        status: int = answer.json()["status"]
+    def run_schedule(self, function: str) -> int:
+        """Runs a scheduled function now and waits for it; the HTTP status it ended with."""
+        status: int = self._hub.post(f"/schedules/{function}/run").raise_for_status().json()["status"]
         return status
 
     def restart_functions(self, **environment: str) -> None:

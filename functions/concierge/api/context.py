@@ -19,6 +19,7 @@ from concierge.credits.mirror import BalanceMirror
 from concierge.credits.usage.service import Usage
 from concierge.ledger.audit import Auditor
 from concierge.ledger.checkpoints.service import Checkpoints
+from concierge.ledger.integrity.service import Integrity
 from concierge.ledger.service import Ledger
 
 
@@ -39,6 +40,7 @@ class ApiDeps:
     usage: Callable[[], Usage]
     low_balance: Callable[[], LowBalance]
     estimate: Callable[[dict[str, Any]], Any]
+    integrity: Callable[[], Integrity]
 
 
 def deps() -> ApiDeps:

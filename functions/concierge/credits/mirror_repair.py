@@ -57,7 +57,8 @@ def repair(
         for accounts in _batches(feed.since(latest)):
             for account, outcome in zip(accounts, pool.map(look, accounts), strict=True):
                 report[outcome] += 1
-                latest = max(latest, account.changed_at)
+                # A time in the future is one that somebody wrote: it must not move the cursor there.
+                latest = max(latest, min(account.changed_at, now()))
                 if outcome == "error":
                     failed_at = min(failed_at, account.changed_at)
         report.update(pool.map(look, feed.rotate(_ROTATION, rotation_accounts)))

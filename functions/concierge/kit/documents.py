@@ -42,10 +42,12 @@ def stream_query(client: firestore.Client, query: Any, read_time: datetime | Non
             yield _raw(message.document)
 
 
-def get_documents(client: firestore.Client, references: Sequence[Any]) -> Iterator[RawDocument]:
-    """Those of these documents that exist, in any order."""
+def get_documents(
+    client: firestore.Client, references: Sequence[Any], read_time: datetime | None = None
+) -> Iterator[RawDocument]:
+    """Those of these documents that exist, in any order; as of a moment of the last hour, if one is given."""
     names = [f"{client._database_string}/documents/{reference.path}" for reference in references]
-    request = BatchGetDocumentsRequest(database=client._database_string, documents=names)
+    request = BatchGetDocumentsRequest(database=client._database_string, documents=names, read_time=read_time)
     for response in client._firestore_api.batch_get_documents(request=request, metadata=client._rpc_metadata):
         message = BatchGetDocumentsResponse.pb(response)
         if message.HasField("found"):

@@ -188,12 +188,12 @@ class CheckpointRepository:
         leaf = self.leaf(uid)
         return {leaf.seq: leaf.hash} if leaf is not None else {}
 
-    def leaves(self, uids: Sequence[str]) -> dict[str, KnownLeaf]:
-        """By uid."""
+    def leaves(self, uids: Sequence[str], at: datetime | None = None) -> dict[str, KnownLeaf]:
+        """By uid; as of now, or of a moment."""
         found = dict.fromkeys(uids, _NO_LEAF)
         for begin in range(0, len(uids), _BATCH):
             references = [self._leaves.document(uid) for uid in uids[begin : begin + _BATCH]]
-            for document in get_documents(self._client, references):
+            for document in get_documents(self._client, references, at):
                 found[document.id] = KnownLeaf(_leaf(document.fields["leaf"].string_value), document.update_time)
         return found
 
