@@ -4,11 +4,11 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,9 +18,11 @@ from concierge.api.parameters import Digits, Moment, query_number, whole_number
 from concierge.api.support import Schema, body, decode_cursor, encode_cursor, is_uid, query
 from concierge.api.v1.reservations import ReserveBody
 from concierge.errors import InvalidArgument
+from concierge.identity.tokens import Caller
 from concierge.kit.microcredits import AMOUNT_MAX_MICROCREDITS
 
 MAXIMUM = 10_000
+Model = TypeVar("Model", bound=Schema)
 
 
 class Numbered(Schema):
@@ -49,6 +51,12 @@ def outcome(call: Callable[[], Any]) -> Any:
         return f"refused: {error.field}"
 
 
+def parse_query(model: type[Model]) -> Model:
+    """The query of somebody who is signed in."""
+    g.caller = Caller("somebody", is_admin=False)
+    return query(model)
+
+
 def is_before(value: dict[str, Any]) -> bool:
     return type(value["before"]) is int and 0 < value["before"] <= MAXIMUM
 
@@ -69,7 +77,7 @@ def test_numbers_in_the_range_are_taken(number: int) -> None:
 @given(text=st.one_of(st.text(max_size=30), st.text(st.sampled_from("0123456789+-_. \n\u0661"), max_size=4)))
 def test_a_number_of_a_query_is_digits(app: Flask, text: str) -> None:
     with app.test_request_context(query_string=urlencode({"number": text})):
-        found = outcome(lambda: query(Numbered).number)
+        found = outcome(lambda: parse_query(Numbered).number)
         asked = outcome(lambda: query_number("number", minimum=0, maximum=10**16 - 1))
     plain = text != "" and set(text) <= set("0123456789") and len(text) <= 16
     assert found == asked == (int(text) if plain else "refused: number")
@@ -80,25 +88,25 @@ def test_times_are_moments(app: Flask, microseconds: int, offset: int) -> None:
     zone = timezone(timedelta(minutes=offset))
     moment = datetime(2, 1, 1, tzinfo=zone) + timedelta(microseconds=microseconds)
     with app.test_request_context(query_string=urlencode({"at": moment.isoformat()})):
-        assert query(Timed).at == moment
+        assert parse_query(Timed).at == moment
     text = moment.astimezone(UTC).isoformat().replace("+00:00", "z").replace("T", "t")
     with app.test_request_context(query_string=urlencode({"at": text})):
-        assert query(Timed).at == moment
+        assert parse_query(Timed).at == moment
 
 
 @given(text=st.text(st.sampled_from("0123456789-:.TZ+ tz\u0661"), max_size=30))
 def test_what_is_no_time_is_none(app: Flask, text: str) -> None:
     with app.test_request_context(query_string=urlencode({"at": text})):
-        found = outcome(lambda: query(Timed).at)
+        found = outcome(lambda: parse_query(Timed).at)
     assert found == "refused: at" or (text[10] in "Tt" and text.isascii() and found.tzinfo is not None)
 
 
 def test_only_lists_are_repeated(app: Flask) -> None:
     with app.test_request_context("/?kind=a&kind=b&oneName=c"):
-        assert query(Listed) == Listed(kind=("a", "b"), one_name="c")
+        assert parse_query(Listed) == Listed(kind=("a", "b"), one_name="c")
     for wrong, field in (("oneName=a&oneName=b", "oneName"), ("one_name=a", "one_name"), ("x=1", "x")):
         with app.test_request_context(f"/?{wrong}"):
-            assert outcome(lambda: query(Listed)) == f"refused: {field}"
+            assert outcome(lambda: parse_query(Listed)) == f"refused: {field}"
     with app.test_request_context("/?n=1&n=2"):
         assert outcome(lambda: query_number("n", minimum=0, maximum=5)) == "refused: n"
 

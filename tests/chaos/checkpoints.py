@@ -29,7 +29,7 @@ def audit_checkpoints(books: Mapping[str, Books], documents: Documents, *, is_se
             if is_settled and account.entries:
                 yield f"{uid} is in no checkpoint"
             continue
-        line = json.loads(leaf["line"])
+        line = json.loads(leaf["leaf"].split(" ", 2)[2])
         seq = line["seq"]
         if seq > len(account.entries) or account.entries[seq - 1].hash != line["hash"]:
             yield f"the leaf of {uid} is no entry of its account: {line}"

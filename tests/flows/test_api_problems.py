@@ -28,6 +28,10 @@ ADMINISTRATORS: dict[tuple[str, str], Any] = {
     ("POST", "/credits/balance-reviews/<uid>/resolve"): {},
     ("POST", "/accounts/<uid>/freeze"): {"reason": "r"},
     ("POST", "/accounts/<uid>/unfreeze"): {"reason": "r"},
+    ("GET", "/accounts/<uid>/integrity"): None,
+    ("POST", "/accounts/<uid>/repair"): {"reason": "r", "apply": True},
+    ("GET", "/integrity/alerts"): None,
+    ("POST", "/integrity/alerts/<alert_id>/resolve"): {},
 }
 """With a body that would do, were it an administrator's."""
 BAD_TOKENS = ["", "Bearer", "Bearer x", "Bearer a.b.c", "Basic dXNlcjpwYXNz", "Bearer {}.{}.", "x" * 5000]

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from concierge.api.idempotency import idempotent
+from concierge.api.parameters import Digits
 from concierge.api.support import (
     Schema,
     caller,
@@ -31,7 +32,7 @@ blueprint = Blueprint("accounts", __name__)
 
 
 class ExportQuery(Schema):
-    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    limit: Annotated[Digits, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
     cursor: str | None = None
 
 

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, jsonify
 from flask.typing import ResponseReturnValue
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
+from concierge.api.parameters import Digits, Moment
 from concierge.api.support import Schema, caller, decode_cursor, deps, encode_cursor, is_document_id, query, subject
 from concierge.errors import InvalidArgument
 from concierge.kit.microcredits import AMOUNT_MAX_MICROCREDITS
@@ -29,10 +30,10 @@ blueprint = Blueprint("audit", __name__)
 
 class AuditQuery(Schema):
     uid: str | None = None
-    from_: Annotated[AwareDatetime, Field(alias="from")]
-    to: AwareDatetime
+    from_: Annotated[Moment, Field(alias="from")]
+    to: Moment
     format: Literal["json", "csv"] = "json"
-    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = 20
+    limit: Annotated[Digits, Field(ge=1, le=PAGE_MAX)] = 20
     cursor: str | None = None
 
 

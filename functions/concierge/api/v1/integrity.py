@@ -9,7 +9,18 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from concierge.api.idempotency import idempotent
-from concierge.api.support import Schema, decode_cursor, deps, encode_cursor, query, require_admin, subject
+from concierge.api.parameters import Digits
+from concierge.api.support import (
+    Schema,
+    caller,
+    check_administrator,
+    decode_cursor,
+    deps,
+    encode_cursor,
+    query,
+    require_admin,
+    subject,
+)
 from concierge.errors import NotFound
 from concierge.ledger.integrity.repair import Repair
 from concierge.ledger.integrity.replay import Damage
@@ -23,13 +34,13 @@ blueprint = Blueprint("integrity", __name__)
 
 class ChainQuery(Schema):
     uid: str | None = None
-    limit: Annotated[int, Field(ge=1, le=CHAIN_PAGE_MAX)] = 1_000
+    limit: Annotated[Digits, Field(ge=1, le=CHAIN_PAGE_MAX)] = 1_000
     cursor: Annotated[str, Field(min_length=1)] | None = None
 
 
 class AlertsQuery(Schema):
     state: Literal["open", "resolved"] = "open"
-    limit: Annotated[int, Field(ge=1, le=ALERTS_PAGE_MAX)] = 50
+    limit: Annotated[Digits, Field(ge=1, le=ALERTS_PAGE_MAX)] = 50
     cursor: str | None = None
 
 
@@ -87,13 +98,11 @@ def account_report(uid: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/accounts/<uid>/repair")
-@idempotent(RepairBody)
+@idempotent(RepairBody, check=check_administrator)
 def repair(body: RepairBody, key: str, uid: str) -> ResponseReturnValue:
     """Repairs an account, or tells what a repair would do; for administrators."""
-    actor = require_admin().uid
-    subject(uid)
     if body.apply:
-        outcome = deps().integrity().repair(uid, actor=actor, reason=body.reason)
+        outcome = deps().integrity().repair(uid, actor=caller().uid, reason=body.reason)
     else:
         outcome = deps().integrity().plan_repair(uid)
     return jsonify(_repair_json(outcome))
@@ -114,14 +123,17 @@ def alerts() -> ResponseReturnValue:
     return jsonify(alerts=[_json(alert) for alert in page], next=following)
 
 
+def _check_alert(body: Nothing, alert_id: str) -> None:
+    require_admin()
+
+
 @blueprint.post("/integrity/alerts/<alert_id>/resolve")
-@idempotent(Nothing)
+@idempotent(Nothing, check=_check_alert)
 def resolve_alert(body: Nothing, key: str, alert_id: str) -> ResponseReturnValue:
     """Somebody has looked into it; for administrators. It is told again if it happens again."""
-    actor = require_admin().uid
     if not _ALERT_ID.fullmatch(alert_id):
         raise NotFound("There is no such alert.")
-    return jsonify(_json(deps().integrity().alerts.close(alert_id, by=actor)))
+    return jsonify(_json(deps().integrity().alerts.close(alert_id, by=caller().uid)))
 
 
 def _repair_json(outcome: Repair) -> dict[str, Any]:

@@ -328,6 +328,8 @@ def _hold_document(document: Mapping[str, Any] | None, truth: HoldTruth) -> dict
         "expiresAt": placed_at,
         "note": None,
         "fence": 0,
+        "formerRuns": [],
+        "work": None,
     }
     return {
         **(document or lost),
