@@ -25,7 +25,7 @@ dev: setup ## The whole stack on the official ports (ARGS="--data DIR" keeps its
 	@$(BIN)/concierge dev $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k name" to choose)
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: setup ## What CI runs: format, lint, types, architecture, requirements, tests
 	$(BIN)/ruff format --check .
@@ -33,7 +33,7 @@ check: setup ## What CI runs: format, lint, types, architecture, requirements, t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/requirements.py --check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 simulate: setup ## Simulate the ledger on bad days (SEEDS=1000 JOURNEYS=10; SEED=n or JOURNEY=n to replay one)
 	@PYTHONPATH=tests $(BIN)/python -m chaos --seeds $(SEEDS) --journeys $(JOURNEYS) \
