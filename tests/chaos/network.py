@@ -19,6 +19,7 @@ from google.cloud import firestore, storage
 from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from support.loop import LoopThread
+from support.storage import close_client, open_client
 
 from emulator.clock import Clock
 from emulator.faults import Fault, FaultPlan
@@ -65,7 +66,7 @@ class Network:
         self._channel = channel
         self._api = FirestoreClient(transport=FirestoreGrpcTransport(host=self._address, channel=channel))
         with mock.patch.dict(os.environ, {"STORAGE_EMULATOR_HOST": url}):
-            self._objects = storage.Client(project=BUCKET_PROJECT, credentials=AnonymousCredentials())
+            self._objects = open_client(BUCKET_PROJECT)
         self._buckets = 0
         self.direct: Direct = _at_once
 
@@ -117,7 +118,7 @@ class Network:
 
     def close(self) -> None:
         self._channel.close()
-        self._objects.close()
+        close_client(self._objects)
         self._loop.run(self._server.stop())
         self._loop.close()
         self._storage_loop.run(self._storage.stop())

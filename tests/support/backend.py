@@ -13,7 +13,8 @@ import firebase_admin
 import httpx
 from firebase_admin import auth, credentials, db
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import firestore, storage
+from google.cloud import firestore
+from support.storage import close_client, open_client
 from support.waiting import PATIENCE_SECONDS, eventually
 
 from cli.client import Client
@@ -57,14 +58,13 @@ class Backend:
             # The client of Auth reads its address when it is made, which is when it is first used.
             auth.list_users(max_results=1, app=self.admin_app)
             self.firestore = firestore.Client(project=stack.project, credentials=AnonymousCredentials())
-            bucket = storage.Client(project=stack.project, credentials=AnonymousCredentials()).bucket(
-                f"{stack.project}.appspot.com"
-            )
-            self.objects = ObjectStore(bucket)
+            self._storage = open_client(stack.project)
+            self.objects = ObjectStore(self._storage.bucket(f"{stack.project}.appspot.com"))
 
     def close(self) -> None:
         self.close_clients()
         self._hub.close()
+        close_client(self._storage)
         self.firestore.close()
         firebase_admin.delete_app(self.admin_app)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 from support.loop import LoopThread
+from support.storage import close_client, open_client
 
 from emulator.clock import Clock
 from emulator.faults import Fault, FaultPlan
@@ -37,13 +37,13 @@ class RunningStorage:
         """The default bucket, through a client of its own."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("STORAGE_EMULATOR_HOST", self.url)
-            client = storage.Client(project=PROJECT, credentials=AnonymousCredentials())
+            client = open_client(PROJECT)
         self._clients.append(client)
         return client.bucket(f"{PROJECT}.appspot.com")
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
+        while self._clients:
+            close_client(self._clients.pop())
         self.thread.run(self.server.stop())
         self.thread.close()
         self.store.close()
