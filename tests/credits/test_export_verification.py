@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from concierge.credits.exports.service import _entry_json, _head_json
+from concierge.credits.exports.service import _entry_json
 from concierge.credits.exports.verification import EXPORT_FORMAT, ExportError, assemble, keys_of, verify_export
+from concierge.ledger.json_forms import head_to_json
 
 VECTORS = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "receipt_vectors.py"))
 NONSENSE = (None, True, -1, 2**70, 1.5, "", "\ud800", "A" * 44, [], {}, [[]])
@@ -31,7 +32,7 @@ def export() -> dict[str, Any]:
         "cursor": None,
         "next": None,
         "keys": {"ledger": keys, "checkpoint": []},
-        "head": _head_json(account.head),
+        "head": {**head_to_json(account.head), "quarantined": False, "epoch": account.head.epoch},
         "sections": {"checkpoints": {"leaf": {"seq": 3, "hash": account.head.hash}}},
         "entries": entries,
         "operations": [{"entrySeq": 1, "entryHash": entries[0]["hash"]}],

@@ -398,3 +398,15 @@ def test_the_change_feed_shows_what_moved_and_nothing_else(
     assert feed.load_cursor("test-feed") == cursor
     assert feed.load_cursor("never-ran") is None
     assert [changed.uid for changed in feed.since(cursor) if changed.uid in first] == []
+
+
+def test_a_document_that_is_no_entry_ends_nobodys_history(
+    backend: Backend, ledger: Ledger, account: Callable[[int], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    uid = account(100)
+    ledger.credit(uid, op_id="more", kind="grant", amount=1, counter="expense:bonus")
+    for name in ("0stray", "stray"):
+        backend.firestore.document(f"accounts/{uid}/entries/{name}").set({"content": b"{}"})
+    assert [entry.place for entry in ledger.entries(uid)] == [1, 2]
+    assert capfd.readouterr().err.count("entry.stray") == 2
+    assert ledger.head(uid).posted == 101  # type: ignore[union-attr]

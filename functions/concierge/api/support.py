@@ -8,7 +8,6 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from firebase_admin import exceptions as firebase_exceptions
@@ -159,11 +158,6 @@ def show_balance(uid: str, head: Head) -> None:
         deps().mirror().apply(uid, head)
     except firebase_exceptions.FirebaseError as error:
         log("WARNING", "mirror.not_shown", uid=uid, seq=head.seq, error=error)
-
-
-def time_json(at: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _validated(model: type[ModelType], given: dict[str, Any]) -> ModelType:

@@ -19,6 +19,7 @@ from concierge.errors import AccountFrozen, Unavailable
 from concierge.kit.canonical import fingerprint
 from concierge.kit.faults import fault_point
 from concierge.kit.retry import Backoff, call_with_retry
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger import transfers
 from concierge.ledger.entries import StoredEntry, entry_content, entry_hash
 from concierge.ledger.repository import AccountRead, Change, Hold, LedgerRepository, Write
@@ -104,7 +105,7 @@ class Appender:
             op_id=op_id,
             hold_id=hold.hold_id if hold is not None else hold_id,
             memo_hash=fingerprint(memo) if memo is not None else None,
-            at=at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            at=rfc3339(at),
         )
         digest = entry_hash(content)
         key_id, signature = self.keyring.sign(digest)

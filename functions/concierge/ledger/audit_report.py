@@ -7,9 +7,9 @@ docs/audit.md has the sections.
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger.audit import Period
 from concierge.ledger.audit_sums import AccountAudit, Balance, Tally, Totals
 
@@ -23,7 +23,7 @@ Cell = str | int | None
 
 def period_json(period: Period) -> dict[str, Any]:
     """`{from, to}`; from is null for a range from the beginning."""
-    return {"from": show_time(period.since) if period.since is not None else None, "to": show_time(period.until)}
+    return {"from": rfc3339(period.since) if period.since is not None else None, "to": rfc3339(period.until)}
 
 
 def account_json(part: AccountAudit) -> dict[str, Any]:
@@ -116,10 +116,6 @@ def totals_rows(totals: Totals) -> Iterator[tuple[Cell, ...]]:
         yield "", "finding", code, count, None, None, None
     yield "", "openHold", "listed", totals.open_holds.count, totals.open_holds.amount, None, None
     yield "", "openHold", "unlisted", None, totals.unlisted, None, None
-
-
-def show_time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _common_rows(uid: str, sums: AccountAudit | Totals) -> Iterator[tuple[Cell, ...]]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from google.cloud import firestore
 
 from concierge import paths
+from concierge.kit.logging import log
 from concierge.ledger.entries import StoredEntry
 from concierge.ledger.transfers import COUNTER_OPENING, Head, Refusal
 
@@ -173,24 +174,16 @@ class LedgerRepository:
         for read, change in steps:
             if change.entry is not None and change.head is not None:
                 batch.create(self.entry_reference(read.uid, change.head.seq), entry_to_document(change.entry))
-                self._replace(batch, read.account_snapshot, account_to_document(read.uid, change.head))
-            self._replace(batch, read.record_snapshot, change.record)
+                replace_unchanged(self.client, batch, read.account_snapshot, account_to_document(read.uid, change.head))
+            replace_unchanged(self.client, batch, read.record_snapshot, change.record)
             for write in change.beside:
                 if write.merges:
                     batch.set(write.reference, write.document, merge=True)
                 elif write.read is not None:
-                    self._replace(batch, write.read, write.document)
+                    replace_unchanged(self.client, batch, write.read, write.document)
                 else:
                     batch.create(write.reference, write.document)
         batch.commit()
-
-    def _replace(self, batch: Any, read: Any, document: dict[str, Any]) -> None:
-        """Writes all fields of a document, on the condition that it is as it was read: absent, or not changed since."""
-        if read.exists:
-            unchanged = self.client.write_option(last_update_time=read.update_time)
-            batch.update(read.reference, document, option=unchanged)
-        else:
-            batch.create(read.reference, document)
 
     def head(self, uid: str) -> Head | None:
         snapshot = self.account_reference(uid).get()
@@ -212,7 +205,11 @@ class LedgerRepository:
         if limit is not None:
             query = query.limit(limit)
         for snapshot in query.stream():
-            yield entry_from_document(snapshot.to_dict(), int(snapshot.id))
+            if snapshot.id.isascii() and snapshot.id.isdigit():
+                yield entry_from_document(snapshot.to_dict(), int(snapshot.id))
+            else:
+                # No entry of ours; the validation reports it, and nobody's history ends there.
+                log("CRITICAL", "entry.stray", uid=uid, name=snapshot.id)
 
     def entry(self, uid: str, seq: int) -> StoredEntry | None:
         snapshot = self.entry_reference(uid, seq).get()
@@ -270,6 +267,16 @@ def _page(collection: Any, after: str | None, limit: int) -> Any:
     if after is not None:
         query = query.start_after({"__name__": collection.document(after)})
     return query.stream()
+
+
+def replace_unchanged(client: firestore.Client, batch: Any, read: Any, document: dict[str, Any]) -> None:
+    """Writes all fields of a document, on the condition that it is as in the snapshot `read`: absent, or not changed
+    since."""
+    if read.exists:
+        unchanged = client.write_option(last_update_time=read.update_time)
+        batch.update(read.reference, document, option=unchanged)
+    else:
+        batch.create(read.reference, document)
 
 
 def bucket_of(uid: str) -> int:

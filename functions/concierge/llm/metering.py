@@ -5,12 +5,13 @@ metered   within a hold of the person whose request it serves; its tokens are ca
 free      ours to bear, on purpose
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 Purpose = Literal["answer", "model-list"]
 Policy = Literal["metered", "free"]
 
-POLICIES: dict[Purpose, Policy] = {
+POLICIES: Mapping[str, Policy] = {
     # The answer to a request, in all of its attempts: what is charged is the one that the person got.
     "answer": "metered",
     # What the provider offers, asked by the command line. It takes no tokens.
@@ -24,7 +25,6 @@ class UndeclaredPurpose(Exception):
 
 def policy_of(purpose: str) -> Policy:
     """Raises UndeclaredPurpose."""
-    for declared, policy in POLICIES.items():
-        if declared == purpose:
-            return policy
-    raise UndeclaredPurpose(f"no policy says who pays for calls for {purpose!r}")
+    if purpose not in POLICIES:
+        raise UndeclaredPurpose(f"no policy says who pays for calls for {purpose!r}")
+    return POLICIES[purpose]

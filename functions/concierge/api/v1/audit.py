@@ -10,6 +10,7 @@ from concierge.api.parameters import Digits, Moment
 from concierge.api.support import Schema, caller, decode_cursor, deps, encode_cursor, is_document_id, query, subject
 from concierge.errors import InvalidArgument
 from concierge.kit.microcredits import AMOUNT_MAX_MICROCREDITS
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger.audit import AuditPage, AuditPlace, Period
 from concierge.ledger.audit_report import (
     AUDIT_FORMAT,
@@ -18,7 +19,6 @@ from concierge.ledger.audit_report import (
     account_rows,
     csv_text,
     period_json,
-    show_time,
     totals_json,
     totals_rows,
 )
@@ -47,7 +47,7 @@ def audit() -> ResponseReturnValue:
     if asked.from_ > asked.to:
         raise InvalidArgument("from", "from: must not be later than to")
     period = Period(asked.from_, asked.to)
-    scope = [show_time(asked.from_), show_time(asked.to), uid or ""]
+    scope = [rfc3339(asked.from_), rfc3339(asked.to), uid or ""]
     place = _place(asked.cursor, scope)
     page = deps().auditor().page(period, uid, place, limit=asked.limit)
     following = _cursor(page.following, scope) if page.following is not None else None

@@ -20,9 +20,9 @@ from concierge.api.support import (
     query,
     require_admin,
     show_balance,
-    time_json,
 )
 from concierge.credits.bonus.reviews import Review
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger.transfers import Head
 
 PAGE_MAX = 100
@@ -99,7 +99,7 @@ def _review_json(review: Review) -> dict[str, Any]:
         "state": review.state,
         "points": review.points,
         "reasons": list(review.reasons),
-        "at": time_json(review.at),
+        "at": rfc3339(review.at),
     }
     if review.decided_by is not None:
         shown |= {"decidedBy": review.decided_by, "note": review.note}

@@ -6,8 +6,9 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from concierge.api.parameters import NUMBER_MAX, query_number, whole_number
-from concierge.api.support import deps, subject, time_json
+from concierge.api.support import deps, subject
 from concierge.errors import NotFound
+from concierge.kit.timestamps import rfc3339
 
 PAGE_MAX_CHECKPOINTS = 100
 
@@ -59,5 +60,5 @@ def _checkpoint_json(record: Any) -> dict[str, Any]:
         "size": record.size,
         "root": record.root,
         "note": record.note,
-        "at": time_json(record.published_at),
+        "at": rfc3339(record.published_at),
     }

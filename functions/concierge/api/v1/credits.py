@@ -29,8 +29,8 @@ from concierge.credits.mirror import Strategy
 from concierge.errors import InvalidArgument, NotFound
 from concierge.kit.ids import REQUEST_ID
 from concierge.ledger import inspection
-from concierge.ledger.checkpoints.receipts import entry_to_json
 from concierge.ledger.entries import StoredEntry
+from concierge.ledger.json_forms import entry_to_json
 from concierge.ledger.transfers import EntryKind, Head
 
 PAGE_MAX = 100

@@ -24,6 +24,7 @@ from concierge.api.support import (
 from concierge.errors import NotFound
 from concierge.ledger.integrity.repair import Repair
 from concierge.ledger.integrity.replay import Damage
+from concierge.ledger.json_forms import head_to_json
 
 CHAIN_PAGE_MAX = 5_000
 ALERTS_PAGE_MAX = 100
@@ -70,15 +71,7 @@ def validate_chain() -> ResponseReturnValue:
         findings=[_damage_json(damage) for damage in page.damages],
         entries=page.entries,
         after=page.after,
-        head={
-            "seq": head.seq,
-            "hash": head.hash,
-            "postedMicrocredits": head.posted,
-            "heldMicrocredits": head.held,
-            "debtMicrocredits": head.debt,
-            "frozen": head.frozen,
-            "countersMicrocredits": dict(head.counters),
-        },
+        head=head_to_json(head),
         next=page.next,
     )
 
@@ -113,13 +106,14 @@ def alerts() -> ResponseReturnValue:
     """`{alerts: [...], next}` in one state, newest first, for administrators."""
     require_admin()
     asked = query(AlertsQuery)
-    before = None
+    after = None
     if asked.cursor is not None:
-        value = decode_cursor("alerts", asked.cursor, lambda found: _is_time(found["before"]))
-        before = datetime.fromisoformat(value["before"])
-    found = deps().integrity().alerts.listed(asked.state, asked.limit + 1, before)
-    page = found[: asked.limit]
-    following = encode_cursor("alerts", {"before": page[-1]["at"].isoformat()}) if len(found) > asked.limit else None
+        value = decode_cursor("alerts", asked.cursor, _is_place)
+        after = (datetime.fromisoformat(value["at"]), value["id"])
+    found = deps().integrity().alerts.listed(asked.state, asked.limit + 1, after)
+    page, following = found[: asked.limit], None
+    if len(found) > asked.limit:
+        following = encode_cursor("alerts", {"at": page[-1]["at"].isoformat(), "id": page[-1]["id"]})
     return jsonify(alerts=[_json(alert) for alert in page], next=following)
 
 
@@ -161,5 +155,5 @@ def _json(value: Any) -> Any:
     return value.isoformat(timespec="microseconds").replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
-def _is_time(text: Any) -> bool:
-    return isinstance(text, str) and datetime.fromisoformat(text).tzinfo is not None
+def _is_place(cursor: dict[str, Any]) -> bool:
+    return datetime.fromisoformat(cursor["at"]).tzinfo is not None and bool(_ALERT_ID.fullmatch(cursor["id"]))

@@ -7,7 +7,7 @@ from concierge.api.parameters import NUMBER_MAX, query_number
 from concierge.api.support import deps, subject
 from concierge.errors import NotFound
 from concierge.kit.ids import REQUEST_ID
-from concierge.ledger.checkpoints.receipts import entry_to_json
+from concierge.ledger.json_forms import entry_to_json, head_to_json
 
 PAGE_MAX_ENTRIES = 500
 
@@ -36,15 +36,7 @@ def entries(uid: str) -> ResponseReturnValue:
     page = deps().ledger.entries(uid, after_seq=after, limit=limit)
     return jsonify(
         entries=[entry_to_json(entry) for entry in page],
-        head={
-            "seq": head.seq,
-            "hash": head.hash,
-            "postedMicrocredits": head.posted,
-            "heldMicrocredits": head.held,
-            "debtMicrocredits": head.debt,
-            "frozen": head.frozen,
-            "countersMicrocredits": dict(head.counters),
-        },
+        head=head_to_json(head),
         next=after + len(page) if after + len(page) < head.seq else None,
     )
 

@@ -12,11 +12,12 @@ from pydantic import Field, model_validator
 
 from concierge.api.idempotency import idempotent
 from concierge.api.network import caller_network
-from concierge.api.support import Schema, caller, deps, own_head, show_balance, time_json
+from concierge.api.support import Schema, caller, deps, own_head, show_balance
 from concierge.errors import InsufficientCredits, InvalidArgument, NotFound
 from concierge.kit.canonical import fingerprint
 from concierge.kit.ids import REQUEST_ID
 from concierge.kit.microcredits import AMOUNT_MAX_MICROCREDITS, from_credits
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger.reservations import API_RUN
 from concierge.ledger.service import refusal_error
 from concierge.ledger.transfers import Head
@@ -194,7 +195,7 @@ def _reservation_json(hold: Any) -> dict[str, Any]:
         "reservationId": hold.hold_id,
         "state": hold.state,
         "amountMicrocredits": hold.amount,
-        "placedAt": time_json(hold.placed_at),
-        "expiresAt": time_json(hold.expires_at),
+        "placedAt": rfc3339(hold.placed_at),
+        "expiresAt": rfc3339(hold.expires_at),
         "receipt": {"entrySeq": hold.entry_seq, "hash": hold.entry_hash},
     }

@@ -1,7 +1,7 @@
 """What an export holds beside the ledger's own documents. A feature adds a section by one more (name, callable) pair in
 wiring.py."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +9,7 @@ from concierge.credits.bonus.repository import BonusRepository
 from concierge.credits.exports.service import Section
 from concierge.credits.exports.verification import LEAF_SECTION
 from concierge.credits.mirror import BalanceMirror
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger.checkpoints.service import Checkpoints
 
 _DECIDED = ("state", "at", "decidedAt")
@@ -38,7 +39,7 @@ def bonus_claims(repository: BonusRepository) -> Section:
     """`[{hash, at}]`: the keyed hashes of identities and devices under which the bonus was claimed."""
 
     def read(uid: str) -> Any:
-        return [{"hash": digest, "at": _time(document["at"])} for digest, document in repository.claims_of(uid)]
+        return [{"hash": digest, "at": rfc3339(document["at"])} for digest, document in repository.claims_of(uid)]
 
     return "bonusClaims", read
 
@@ -52,13 +53,9 @@ def bonus_review(repository: BonusRepository, *, internal: bool) -> Section:
         if document is None:
             return None
         return {
-            name: _time(value) if isinstance(value, datetime) else value
+            name: rfc3339(value) if isinstance(value, datetime) else value
             for name in names
             if (value := document.get(name)) is not None
         }
 
     return ("bonusReviewInternal" if internal else "bonusReview"), read
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

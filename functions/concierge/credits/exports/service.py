@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from concierge.credits.exports.verification import EXPORT_FORMAT
 from concierge.errors import NotFound
-from concierge.ledger.checkpoints.receipts import entry_to_json
+from concierge.kit.timestamps import rfc3339
 from concierge.ledger.entries import StoredEntry
+from concierge.ledger.json_forms import entry_to_json, head_to_json
 from concierge.ledger.repository import Hold, Operation
 from concierge.ledger.service import Ledger
-from concierge.ledger.transfers import Head
 
 Phase = Literal["entries", "operations", "holds"]
 PHASES: tuple[Phase, ...] = ("entries", "operations", "holds")
@@ -68,13 +68,13 @@ class AccountExports:
             "format": EXPORT_FORMAT,
             "ledger": self._ledger.ledger_id,
             "uid": uid,
-            "exportedAt": _time(self._now()),
+            "exportedAt": rfc3339(self._now()),
             "keys": {"ledger": self._ledger.published_keys(), "checkpoint": list(self._vkeys())},
         }
         if place is None:
             # After the head: what a section shows is at least as new.
             sections = [*self._sections, *(self._internal if internal else ())]
-            document["head"] = _head_json(head)
+            document["head"] = {**head_to_json(head), "quarantined": head.quarantined, "epoch": head.epoch}
             document["sections"] = {name: read(uid) for name, read in sections}
             place = ExportPlace("entries", "", head.seq)
         document |= {phase: [] for phase in PHASES}
@@ -117,20 +117,6 @@ def _following(place: ExportPlace, after: str) -> ExportPlace | None:
     return ExportPlace(PHASES[number], "", place.last) if number < len(PHASES) else None
 
 
-def _head_json(head: Head) -> dict[str, Any]:
-    return {
-        "seq": head.seq,
-        "hash": head.hash,
-        "postedMicrocredits": head.posted,
-        "heldMicrocredits": head.held,
-        "debtMicrocredits": head.debt,
-        "frozen": head.frozen,
-        "quarantined": head.quarantined,
-        "epoch": head.epoch,
-        "countersMicrocredits": dict(head.counters),
-    }
-
-
 def _entry_json(entry: StoredEntry) -> dict[str, Any]:
     """The signed bytes, and what they say; null if they say nothing that can be read."""
     try:
@@ -163,8 +149,8 @@ def _hold_json(hold: Hold) -> dict[str, Any]:
         "fence": hold.fence,
         "amountMicrocredits": hold.amount,
         "capturedMicrocredits": hold.captured,
-        "placedAt": _time(hold.placed_at),
-        "expiresAt": _time(hold.expires_at),
+        "placedAt": rfc3339(hold.placed_at),
+        "expiresAt": rfc3339(hold.expires_at),
         "placedSeq": hold.placed_seq,
         "entrySeq": hold.entry_seq,
         "entryHash": hold.entry_hash,
@@ -172,7 +158,3 @@ def _hold_json(hold: Hold) -> dict[str, Any]:
         "note": hold.note,
         "refusal": asdict(hold.refusal) if hold.refusal is not None else None,
     }
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -21,7 +21,7 @@ from concierge import paths
 from concierge.credits.usage.cells import Cells, added, cost_of, from_document, months_between, to_document
 from concierge.credits.usage.reconciliation import Account
 from concierge.kit.logging import log
-from concierge.ledger.repository import head_from_document
+from concierge.ledger.repository import head_from_document, replace_unchanged
 from concierge.ledger.transfers import Head
 
 _STATE = "state"
@@ -203,28 +203,21 @@ class UsageRepository:
         batch = self._client.batch()
         for rolled in accounts:
             # The state is in every commit about its account, so its precondition protects the months as well.
-            self._replace(batch, rolled.look.state_snapshot, _account_to_document(rolled.account, rolled.look.moment))
+            state = _account_to_document(rolled.account, rolled.look.moment)
+            replace_unchanged(self._client, batch, rolled.look.state_snapshot, state)
             for month in rolled.changes:
                 batch.set(self._rollup(rolled.look.uid, month), to_document(rolled.months[month]))
         for reference in overall:
             snapshot = documents[reference.path]
             summed = added(from_document(snapshot.to_dict()), months[reference.id])
-            self._replace(batch, snapshot, to_document(summed))
+            replace_unchanged(self._client, batch, snapshot, to_document(summed))
         before = documents[totals.path].to_dict() or {}
         document = {
             "expected": before.get("expected", 0) + expected,
             "unreconciled": before.get("unreconciled", 0) + unreconciled,
         }
-        self._replace(batch, documents[totals.path], document)
+        replace_unchanged(self._client, batch, documents[totals.path], document)
         batch.commit()
-
-    def _replace(self, batch: Any, snapshot: Any, document: dict[str, Any]) -> None:
-        """All of a document, on the condition that it is as it was read: absent, or not changed since."""
-        if snapshot.exists:
-            unchanged = self._client.write_option(last_update_time=snapshot.update_time)
-            batch.update(snapshot.reference, document, option=unchanged)
-        else:
-            batch.create(snapshot.reference, document)
 
     def _read(self, references: Sequence[Any], at: datetime | None = None) -> dict[str, Any]:
         if not references:

@@ -12,6 +12,7 @@ from concierge.credits.usage.cells import months_between, to_document
 from concierge.credits.usage.reconciler import Reconciler
 from concierge.credits.usage.repository import UsageRepository
 from concierge.errors import Unavailable
+from concierge.kit.timestamps import rfc3339
 
 BURN_DAYS = 30
 
@@ -37,7 +38,7 @@ class Usage:
         with _answering():
             months = self._repository.months(uid, months_between(period.first, period.last))
             reconciled = self._reconciler.reconciled(uid)
-        return {**report(months, period, group_by), "reconciled": reconciled, "asOf": _time(self._now())}
+        return {**report(months, period, group_by), "reconciled": reconciled, "asOf": rfc3339(self._now())}
 
     def overall(self, period: Period, group_by: GroupBy) -> dict[str, Any]:
         """The same of everybody, as it was rolled up last; not reconciled before it was for the first time."""
@@ -46,7 +47,7 @@ class Usage:
         return {
             **report(months, period, group_by),
             "reconciled": check is not None and check.reconciled,
-            "asOf": _time(check.at) if check is not None else None,
+            "asOf": rfc3339(check.at) if check is not None else None,
         }
 
     def daily_costs(self, uid: str, days: int = BURN_DAYS) -> dict[date, int]:
@@ -68,7 +69,3 @@ def _answering() -> Iterator[None]:
         yield
     except (google_exceptions.GoogleAPICallError, google_exceptions.RetryError) as error:
         raise Unavailable("Usage cannot be read at the moment.") from error
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

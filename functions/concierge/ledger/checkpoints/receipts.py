@@ -23,6 +23,7 @@ from concierge.ledger.checkpoints.leaves import Leaf
 from concierge.ledger.checkpoints.merkle import verify_consistency, verify_inclusion
 from concierge.ledger.checkpoints.notes import Checkpoint, Verifier, open_note
 from concierge.ledger.entries import ENTRY_VERSION, StoredEntry, entry_hash
+from concierge.ledger.json_forms import entry_to_json
 from concierge.ledger.signatures import Keyring
 
 RECEIPT_FORMAT = "concierge.receipt.v1"
@@ -80,16 +81,6 @@ class ReceiptVerification:
 def origin_of(ledger_id: str) -> str:
     """What checkpoints of a ledger call their log, and the name of their key."""
     return f"concierge.ledger/{quote(ledger_id, safe='')}"
-
-
-def entry_to_json(entry: StoredEntry) -> dict[str, Any]:
-    """`{content, hash, keyId, signature}`, content and signature in base64."""
-    return {
-        "content": base64.b64encode(entry.content).decode(),
-        "hash": entry.hash,
-        "keyId": entry.key_id,
-        "signature": base64.b64encode(entry.signature).decode(),
-    }
 
 
 def build_receipt(

@@ -116,10 +116,13 @@ class Alerts:
             snapshot.reference.update({"state": "resolved", "resolvedAt": datetime.now(UTC), "resolvedBy": by})
         return {"id": alert_id, **snapshot.reference.get().to_dict()}
 
-    def listed(self, state: str, limit: int, before: datetime | None) -> list[dict[str, Any]]:
-        """Those in one state, newest first, from before a moment."""
+    def listed(self, state: str, limit: int, after: tuple[datetime, str] | None) -> list[dict[str, Any]]:
+        """Those in one state, newest first, from the one behind `after`: its time and id, for two may have one time."""
+        newest_first = firestore.Query.DESCENDING
         query = self._collection.where(filter=firestore.FieldFilter("state", "==", state))
-        if before is not None:
-            query = query.where(filter=firestore.FieldFilter("at", "<", before))
-        query = query.order_by("at", direction=firestore.Query.DESCENDING).limit(limit)
+        query = query.order_by("at", direction=newest_first).order_by("__name__", direction=newest_first)
+        if after is not None:
+            at, alert_id = after
+            query = query.start_after({"at": at, "__name__": self._collection.document(alert_id)})
+        query = query.limit(limit)
         return [{"id": snapshot.id, **snapshot.to_dict()} for snapshot in query.stream()]

@@ -25,10 +25,10 @@ from concierge.kit.faults import fault_point
 from concierge.kit.logging import log
 from concierge.kit.objects import ObjectStore
 from concierge.ledger.changes import ChangedAccount, ChangeFeed
-from concierge.ledger.checkpoints.receipts import entry_to_json
 from concierge.ledger.entries import StoredEntry, entry_hash
 from concierge.ledger.integrity.alerts import Alert, Alerts
 from concierge.ledger.integrity.repository import LOST_RACE, IntegrityRepository
+from concierge.ledger.json_forms import entry_to_json
 from concierge.ledger.signatures import Keyring
 from concierge.ledger.transfers import GENESIS_HASH
 

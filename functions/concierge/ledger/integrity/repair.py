@@ -331,17 +331,7 @@ def _hold_document(document: Mapping[str, Any] | None, truth: HoldTruth) -> dict
         "formerRuns": [],
         "work": None,
     }
-    return {
-        **(document or lost),
-        "state": truth.state,
-        "amount": truth.amount,
-        "captured": truth.captured,
-        "entrySeq": truth.entry_seq,
-        "entryHash": truth.entry_hash,
-        "resolvedBy": truth.resolved_by,
-        "refusal": None,
-        "placedSeq": truth.placed_seq,
-    }
+    return {**(document or lost), **truth.fields}
 
 
 def _operation_document(document: Mapping[str, Any] | None, truth: OperationTruth) -> dict[str, Any]:

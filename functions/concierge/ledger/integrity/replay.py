@@ -86,6 +86,20 @@ class HoldTruth:
     entry_hash: str
     resolved_by: str | None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Those of its document that follow from entries."""
+        return {
+            "state": self.state,
+            "amount": self.amount,
+            "captured": self.captured,
+            "entrySeq": self.entry_seq,
+            "entryHash": self.entry_hash,
+            "resolvedBy": self.resolved_by,
+            "refusal": None,
+            "placedSeq": self.placed_seq,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class OperationTruth:
@@ -184,16 +198,7 @@ def compare_hold(uid: str, hold_id: str, document: Mapping[str, Any] | None, tru
     """What of a hold's document follows from entries. Its times, its run and its note do not."""
     if document is None:
         return [Damage(uid, truth.entry_seq, "HOLD_MISSING", f"hold {hold_id} has no document", hold_id)]
-    wanted = {
-        "state": truth.state,
-        "amount": truth.amount,
-        "captured": truth.captured,
-        "entrySeq": truth.entry_seq,
-        "entryHash": truth.entry_hash,
-        "resolvedBy": truth.resolved_by,
-        "refusal": None,
-        "placedSeq": truth.placed_seq,
-    }
+    wanted = truth.fields
     if "placedSeq" not in document:
         # Written before holds knew it.
         del wanted["placedSeq"]
