@@ -1,23 +1,22 @@
 """`concierge ledger replay`, `repair` and `backup`: with an operator's credentials, straight on Firestore."""
 
 import getpass
-from collections.abc import Callable
 
+from cli.guard import guarded
 from concierge import wiring
-from concierge.errors import ConciergeError
 from concierge.kit.microcredits import show
 from concierge.ledger.integrity.replay import Damage
 
 
 def replay(uid: str | None) -> int:
     """Rebuilds one account, or all of them, from entries alone, and prints every difference; 0 if there is none."""
-    return _guarded(lambda: _replay_all() if uid is None else _replay(uid))
+    return guarded("replay", lambda: 0 if (_replay_all() if uid is None else _replay(uid)) else 1)
 
 
 def repair(uid: str, *, apply: bool, reason: str) -> int:
     """Prints what a repair would do, or does it; 0 if nothing is wrong afterwards."""
 
-    def act() -> bool:
+    def act() -> int:
         integrity = wiring.integrity()
         actor = f"operator:{getpass.getuser()}"
         outcome = integrity.repair(uid, actor=actor, reason=reason) if apply else integrity.plan_repair(uid)
@@ -31,20 +30,20 @@ def repair(uid: str, *, apply: bool, reason: str) -> int:
             _print_damages(outcome.after)
         else:
             print("Nothing was written. Repair with --apply.")
-        return outcome.repaired
+        return 0 if outcome.repaired else 1
 
-    return _guarded(act)
+    return guarded("repair", act)
 
 
 def backup() -> int:
     """Saves what is not saved yet; 0 unless an account could not be saved."""
 
-    def act() -> bool:
+    def act() -> int:
         report = wiring.integrity().backups.run(rotation_accounts=10_000)
         print(", ".join(f"{outcome}: {count}" for outcome, count in sorted(report.items())) or "nothing to save")
-        return not report["damaged"] and not report["error"]
+        return 1 if report["damaged"] or report["error"] else 0
 
-    return _guarded(act)
+    return guarded("backup", act)
 
 
 def _replay_all() -> bool:
@@ -70,11 +69,3 @@ def _replay(uid: str, *, quietly: bool = False) -> bool:
 def _print_damages(damages: list[Damage]) -> None:
     for damage in damages:
         print(f"{damage.uid}: entry {damage.seq}: {damage.code}: {damage.message}")
-
-
-def _guarded(act: Callable[[], bool]) -> int:
-    try:
-        return 0 if act() else 1
-    except ConciergeError as error:
-        print(error.message)
-        return 2

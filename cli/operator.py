@@ -3,7 +3,7 @@
 import getpass
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from google.api_core import exceptions as google_exceptions
-from google.auth import exceptions as auth_exceptions
-
+from cli.guard import Misuse, guarded
 from concierge import wiring
 from concierge.credits.exports.service import PHASES
-from concierge.errors import AccountFrozen, ConciergeError, Configuration, Conflict, NotFound
+from concierge.errors import AccountFrozen, Conflict, NotFound
 from concierge.kit.microcredits import show
 from concierge.ledger.audit import Period
 from concierge.ledger.audit_report import (
@@ -38,17 +36,17 @@ _ROWS_A_PAGE = 500
 
 def verify(uid: str) -> int:
     """Replays one account, and compares it with what checkpoints have published of it; 0 if it verifies."""
-    try:
+
+    def run() -> int:
         verification = wiring.ledger().verify(uid, wiring.anchors(uid))
-    except Configuration as error:
-        print(error.message)
-        return 2
-    head = verification.head
-    print(f"{uid}: {verification.entries} entries, posted {show(head.posted)}, held {show(head.held)}")
-    for finding in verification.findings:
-        print(f"entry {finding.seq}: {finding.code}: {finding.message}")
-    print("verified" if verification.verified else "NOT VERIFIED")
-    return 0 if verification.verified else 1
+        head = verification.head
+        print(f"{uid}: {verification.entries} entries, posted {show(head.posted)}, held {show(head.held)}")
+        for finding in verification.findings:
+            print(f"entry {finding.seq}: {finding.code}: {finding.message}")
+        print("verified" if verification.verified else "NOT VERIFIED")
+        return 0 if verification.verified else 1
+
+    return guarded("verify", run)
 
 
 def audit(since: str | None, until: str | None, uid: str | None, *, as_csv: bool, out: str | None) -> int:
@@ -58,14 +56,14 @@ def audit(since: str | None, until: str | None, uid: str | None, *, as_csv: bool
     def run() -> int:
         period = Period(_moment("--from", since) if since else None, _moment("--to", until) if until else _now())
         if period.since is not None and period.since > period.until:
-            raise _Misuse("--from must not be later than --to")
+            raise Misuse("--from must not be later than --to")
         with _output(out) as file:
             totals = Totals()
             accounts = _accounts(period, uid, totals)
             _write_csv(file, accounts, totals) if as_csv else _write_json(file, period, accounts, totals)
         return 0 if totals.sound else 1
 
-    return _guarded("audit", run)
+    return guarded("audit", run)
 
 
 def export(uid: str, out: str | None) -> int:
@@ -81,7 +79,7 @@ def export(uid: str, out: str | None) -> int:
             file.write("}\n")
         return 0
 
-    return _guarded("export", run)
+    return guarded("export", run)
 
 
 def set_frozen(uid: str, reason: str, *, frozen: bool) -> int:
@@ -90,7 +88,7 @@ def set_frozen(uid: str, reason: str, *, frozen: bool) -> int:
 
     def run() -> int:
         if not reason.strip():
-            raise _Misuse("--reason says why")
+            raise Misuse("--reason says why")
         operation = wiring.ledger().freeze if frozen else wiring.ledger().unfreeze
         try:
             operation(uid, op_id=f"{act}:cli:{uuid4().hex}", reason=reason, actor=f"operator:{getpass.getuser()}")
@@ -102,25 +100,7 @@ def set_frozen(uid: str, reason: str, *, frozen: bool) -> int:
         print(f"{uid}: {'frozen' if head.frozen else 'not frozen'}, entry {head.seq}")
         return 0
 
-    return _guarded(act, run)
-
-
-class _Misuse(Exception):
-    """An option that cannot be used; the message names it."""
-
-
-def _guarded(command: str, run: Callable[[], int]) -> int:
-    """Runs a command; what keeps it from running is told in one line, and is 2."""
-    try:
-        return run()
-    except (_Misuse, OSError) as error:
-        reason = str(error)
-    except ConciergeError as error:
-        reason = error.message
-    except (google_exceptions.GoogleAPICallError, auth_exceptions.GoogleAuthError) as error:
-        reason = f"{type(error).__name__}: {error}"[:300]
-    print(f"concierge ledger {command}: {reason}", file=sys.stderr)
-    return 2
+    return guarded(act, run)
 
 
 def _accounts(period: Period, uid: str | None, totals: Totals) -> Iterator[AccountAudit]:
@@ -201,7 +181,7 @@ def _moment(option: str, text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise _Misuse(f"{option} is a date or an RFC 3339 time, not {text!r}") from None
+        raise Misuse(f"{option} is a date or an RFC 3339 time, not {text!r}") from None
     # A date, or a time without a zone, is UTC.
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 

@@ -43,6 +43,11 @@ class FaultPlan:
     def clear(self) -> None:
         self._faults.clear()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether all of them have been met."""
+        return not self._faults
+
     def take(self, target: str) -> Fault | None:
         """The fault that this use of the target meets, if any; uses it up."""
         for index, fault in enumerate(self._faults):

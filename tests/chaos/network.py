@@ -20,6 +20,7 @@ from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from support.loop import LoopThread
 from support.storage import close_client, open_client
+from support.waiting import PATIENCE_SECONDS
 
 from emulator.clock import Clock
 from emulator.faults import Fault, FaultPlan
@@ -97,6 +98,13 @@ class Network:
         """The next call of this name meets a fault of the embedded Firestore."""
         # Whoever has the baton makes the next call, and nobody else does.
         self._faults.add(Fault(f"firestore.{rpc}", action))
+
+    def await_met(self) -> None:
+        """A call with an answer in pieces is not there yet when it has been sent: a caller that dies at once would
+        take it back, and leave its fault to somebody else. Sleeping would hand the baton over."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._loop.call(lambda: self._faults.is_empty):
+            assert time.monotonic() < deadline, "the planned fault was never met"
 
     def documents(self, project: str) -> dict[str, dict[str, Any]]:
         """Everything that is stored for a project, past all clients."""

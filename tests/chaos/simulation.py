@@ -336,6 +336,8 @@ class Simulation:
         if fate is not None:
             self._network.plan(rpc, fate)
         answer = send()
+        if fate is not None:
+            self._network.await_met()
         self._may_crash(f"after {rpc}")
         return answer
 

@@ -62,8 +62,9 @@ def test_an_account_is_replayed_and_repaired(backend: Backend) -> None:
 
 def test_what_is_missing_is_said(backend: Backend) -> None:
     unknown = run(backend, "repair", "nobody")
-    assert (unknown.returncode, unknown.stdout.strip()) == (2, "There is no such account.")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr.splitlines()[-1] == "concierge ledger repair: There is no such account."
     no_key = run(backend, "replay", "--all", LEDGER_SIGNING_KEY="")
-    assert no_key.returncode == 2 and "LEDGER_SIGNING_KEY" in no_key.stdout
+    assert no_key.returncode == 2 and "LEDGER_SIGNING_KEY" in no_key.stderr
     assert run(backend, "replay").returncode == 2
     assert run(backend, "replay", "somebody", "--all").returncode == 2
