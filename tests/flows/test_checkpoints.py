@@ -310,10 +310,17 @@ def test_runs_at_the_same_time_agree(backend: Backend, repository: CheckpointRep
         assert (leaf.seq, leaf.hash, leaf.totals.posted) == (head.seq, head.hash, head.posted)
 
 
-def test_a_late_run_does_not_put_older_leaves_back(backend: Backend, repository: CheckpointRepository) -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["new accounts", "accounts with leaves"])
+def test_a_late_run_does_not_put_older_leaves_back(
+    backend: Backend, repository: CheckpointRepository, known: bool
+) -> None:
     """An instance that decided a checkpoint and then stood still, while another one finished it and published the next
     one for the same accounts."""
     uids = accounts(backend, 2)
+    if known:
+        assert backend.checkpoint() == 200
+        for uid in uids:
+            credit(backend, uid)
     slow = publisher(backend)
     latest = repository.latest()
     decided = slow._decide(latest)
@@ -324,7 +331,7 @@ def test_a_late_run_does_not_put_older_leaves_back(backend: Backend, repository:
     newer = {uid: repository.leaf(uid) for uid in uids}
     slow._finish(*decided)
     assert {uid: repository.leaf(uid) for uid in uids} == newer
-    assert [leaf.seq for leaf in newer.values() if leaf is not None] == [2, 2]
+    assert [leaf.seq for leaf in newer.values() if leaf is not None] == [3 if known else 2] * 2
     all_published(backend)
 
 

@@ -222,6 +222,10 @@ def test_an_unreadable_head_does_not_keep_others_waiting(backend: Backend, victi
     assert findings(backend, victim) == [(9, "HEAD_MISMATCH")]
     assert state_of(backend, other) is not None
     assert backend.checkpoint() == 200
+    # Nothing that was made up for the missing field is signed.
+    leaves = backend.firestore.collection("leaves")
+    assert leaves.document(other.uid).get().exists
+    assert not leaves.document(victim.uid).get().exists
     assert backend.run_schedule("mirror_repair") == 200
     assert backend.run_schedule("backup") == 200
     assert backend.firestore.document(f"backups/{other.uid}").get().get("seq") == 9
