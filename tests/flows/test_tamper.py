@@ -15,7 +15,6 @@ from cli.client import Client
 from concierge.ledger.signatures import Keyring
 
 # The cases share one stack, hence one process of the tests.
-pytestmark = pytest.mark.xdist_group("tamper")
 Finding = tuple[str, int, str]
 """(account, entry, kind of damage)"""
 OUR_KEY = Keyring.from_text(SIGNING_KEY, []).signing_key_id
